@@ -1,0 +1,1 @@
+"""The judge: compares a PostgreSQL source with lake tables, value by value, through foreign readers."""
