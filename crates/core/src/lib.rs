@@ -43,6 +43,6 @@ pub use sink::{
     UpkeepOutcome, UpkeepPolicy,
 };
 pub use source::{
-    ChangeStream, CheckReport, Chunk, ChunkReader, Delivered, Env, Finding, Prepared, Severity,
+    ChangeStream, CheckReport, Chunk, ChunkReader, Delivered, Drift, Env, Finding, Prepared, Severity,
     Source, SourceKind, StartAt,
 };

@@ -11,12 +11,12 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::change::{SourceEvent, TransactionId};
+use crate::change::{Divergence, SourceEvent, TransactionId};
 use crate::commit::KeyText;
 use crate::config::Validate;
 use crate::error::Result;
 use crate::position::{Coverage, Position};
-use crate::schema::TableSchema;
+use crate::schema::{SchemaChange, TableSchema};
 
 /// What a connector may know of the pipeline it works for.
 #[derive(Debug, Clone)]
@@ -90,6 +90,18 @@ pub enum StartAt {
     After(Position),
 }
 
+/// What a table has become, as [`Source::drift`] found it in the catalogue.
+#[derive(Debug, Clone)]
+pub struct Drift {
+    /// From the known schema to the one of now. The versions may be equal, when only `note` moved.
+    pub change: SchemaChange,
+    /// Whether rows changed that the log does not carry.
+    pub diverged: Option<Divergence>,
+    /// A position behind everything that the catalogue look-up saw, which the stream is sure to reach: only when the
+    /// log has passed it, and brought no other schema, may the change be applied.
+    pub seen_by: Position,
+}
+
 /// What [`Source::prepare`] did.
 #[derive(Debug, Clone)]
 pub struct Prepared {
@@ -143,6 +155,11 @@ pub trait Source: Send + Sync {
     /// Sees to it that the log carries these tables from now on; the engine calls [`barrier`](Source::barrier)
     /// before the first chunk. May be repeated. Returns whether anything had to change.
     async fn publish(&self, tables: &[Arc<TableSchema>]) -> Result<bool>;
+
+    /// What the table that `known` describes has become by now, for changes that no row in the log announces
+    /// (DDL without a later change of a row, a rewrite). `None` when it is the same, or gone. `fill` of new columns is
+    /// as in the log's own schema events; `diverged` says that rows changed without being sent since `known.note`.
+    async fn drift(&self, known: &TableSchema) -> Result<Option<Drift>>;
 
     /// Returns when every transaction that ran or was in the log at the call is visible to new snapshots (or gone).
     /// May take as long as the oldest writing transaction of the server.

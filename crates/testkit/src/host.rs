@@ -38,9 +38,8 @@ pub fn unprivileged() -> Result<Option<(u32, u32)>> {
     if let Some(ids) = user_ids("postgres")?.or(user_ids("lakeward-test")?) {
         return Ok(Some(ids));
     }
-    let _ = Command::new("useradd")
-        .args(["--system", "--no-create-home", "lakeward-test"])
-        .output();
+    let _ =
+        Command::new("useradd").args(["--system", "--no-create-home", "lakeward-test"]).output();
     match user_ids("lakeward-test")?.or(user_ids("nobody")?) {
         Some(ids) => Ok(Some(ids)),
         None => fail!("no unprivileged user: type `useradd --system lakeward-test`"),
@@ -92,9 +91,7 @@ pub fn run(command: &mut Command) -> Result<String> {
 
 /// Sends a signal by name (`INT`, `KILL`, …) to one process. A process that is gone is no error.
 pub fn signal(pid: u32, name: &str) {
-    let _ = Command::new("kill")
-        .args([&format!("-{name}"), &pid.to_string()])
-        .output();
+    let _ = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).output();
 }
 
 /// True while the process exists and is no zombie.

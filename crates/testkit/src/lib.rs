@@ -9,18 +9,19 @@
 )]
 #![cfg_attr(
     test,
-    allow(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::panic,
-        reason = "tests may panic"
-    )
+    allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests may panic")
 )]
 
 pub mod host;
+pub mod judge;
+pub mod laws;
+pub mod pairs;
 pub mod postgres;
+pub mod product;
 pub mod readers;
 pub mod servers;
+pub mod workload;
+pub mod world;
 
 /// Any error of the kit: a sentence for the person who reads the failed test.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;

@@ -18,11 +18,13 @@ use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 use crate::servers::{self, Programs, Version};
 use crate::{Result, fail, host};
 
-/// Ends the server when the pipe closes. With `keep` read from it the folder stays.
+/// Ends the server when the pipe closes. With `keep` read from it the folder stays, with `stay`
+/// the server too.
 const WATCHER: &str = r#"dir=$1; shift
 "$@" >>"$dir/server.log" 2>&1 &
 server=$!
 read -r word
+[ "$word" = stay ] && exit 0
 kill -QUIT $server 2>/dev/null
 wait $server
 [ "$word" = keep ] || rm -rf "$dir"
@@ -35,10 +37,10 @@ const SETTINGS: &[(&str, &str)] = &[
     ("wal_level", "logical"),
     ("fsync", "off"),
     ("logical_decoding_work_mem", "64kB"),
-    ("max_wal_senders", "10"),
-    ("max_replication_slots", "10"),
+    ("max_wal_senders", "50"),
+    ("max_replication_slots", "50"),
     ("max_prepared_transactions", "10"),
-    ("max_connections", "60"),
+    ("max_connections", "120"),
     ("max_wal_size", "4GB"),
     ("log_min_messages", "warning"),
 ];
@@ -149,7 +151,7 @@ impl Postgres {
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        self.release(false);
+        self.release("drop\n");
         fail!("PostgreSQL {} did not start:\n{}", self.version.major(), self.log())
     }
 
@@ -192,7 +194,8 @@ impl Postgres {
     /// A connection string for `database`.
     pub fn url(&self, database: &str) -> String {
         let password = self.password();
-        let secret = password.as_deref().map(|text| format!(" password={text}")).unwrap_or_default();
+        let secret =
+            password.as_deref().map(|text| format!(" password={text}")).unwrap_or_default();
         format!("host=127.0.0.1 port={} user=postgres dbname={database}{secret}", self.port)
     }
 
@@ -257,11 +260,13 @@ impl Postgres {
     pub async fn stop(&self) -> Result<()> {
         let Some(pid) = self.pid() else { return Ok(()) };
         host::signal(pid, "INT");
-        let gone = tokio::task::spawn_blocking(move || host::wait_gone(pid, Duration::from_secs(20))).await?;
+        let gone =
+            tokio::task::spawn_blocking(move || host::wait_gone(pid, Duration::from_secs(20)))
+                .await?;
         if !gone {
             host::signal(pid, "QUIT");
         }
-        self.release(true);
+        self.release("keep\n");
         Ok(())
     }
 
@@ -272,7 +277,7 @@ impl Postgres {
         if !host::wait_gone(pid, Duration::from_secs(10)) {
             fail!("postmaster {pid} survived SIGKILL");
         }
-        self.release(true);
+        self.release("keep\n");
         Ok(())
     }
 
@@ -289,11 +294,18 @@ impl Postgres {
         }
     }
 
+    /// Leaves the server and its folder behind when this process ends. Returns its process id.
+    pub fn leave(&mut self) -> Option<u32> {
+        self.home.disable_cleanup(true);
+        self.release("stay\n");
+        self.pid()
+    }
+
     /// Tells the watcher to end the server (if it lives) and waits for it.
-    fn release(&self, keep: bool) {
+    fn release(&self, word: &str) {
         let Some(mut child) = self.watcher().take() else { return };
         if let Some(mut pipe) = child.stdin.take() {
-            let _ = pipe.write_all(if keep { b"keep\n" } else { b"drop\n" });
+            let _ = pipe.write_all(word.as_bytes());
         }
         let _ = child.wait();
     }
@@ -309,7 +321,7 @@ impl Postgres {
 
 impl Drop for Postgres {
     fn drop(&mut self) {
-        self.release(true);
+        self.release("keep\n");
     }
 }
 
@@ -326,7 +338,7 @@ pub async fn texts(client: &Client, sql: &str) -> Result<Vec<Vec<Option<String>>
     Ok(rows.map(cells).collect())
 }
 
-fn describe(sql: &str, error: &tokio_postgres::Error) -> String {
+pub(crate) fn describe(sql: &str, error: &tokio_postgres::Error) -> String {
     let start: String = sql.chars().take(300).collect();
     match error.as_db_error() {
         Some(db) => format!("{}: {} in: {start}", db.code().code(), db.message()),
@@ -366,7 +378,7 @@ mod tests {
     #[tokio::test]
     async fn asks_for_the_password_once_required() {
         let server = Postgres::start(Version::V18).await.unwrap();
-        
+
         server.require_password("secret").await.unwrap();
         assert!(server.text("postgres", "SELECT 1").await.is_ok());
         let wrong = format!("host=127.0.0.1 port={} user=postgres password=no", server.port());

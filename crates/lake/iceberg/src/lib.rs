@@ -1,1 +1,28 @@
-//! (room)
+//! Iceberg tables (format version 2) as a sink: a local warehouse under a SQLite catalogue that every engine opens.
+//!
+//! ```text
+//!  ChangeBatch ─▶ write ─▶ lakeward-files: data files, key index ─▶ stage: delete files
+//!                                                                     │
+//!        catalogue ◀─ swap ─ commit: manifests, list, metadata ◀──────┘   mark inside, one act
+//! ```
+//!
+//! Deliberately absent: scans (readers bring their own), partitioned tables, equality deletes, other catalogues.
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests may panic")
+)]
+
+mod catalog;
+mod commit;
+mod config;
+mod datafile;
+mod folder;
+mod maintain;
+mod metadata;
+mod schema;
+mod sink;
+mod stage;
+mod write;
+
+pub use config::Config;
+pub use sink::Iceberg;

@@ -1,0 +1,216 @@
+//! The outer life of a pipeline: sessions, one after the other, until it ends or may not be tried again.
+use std::fs::{File, TryLockError};
+use std::io::{Read as _, Seek as _, Write as _};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use lakeward_core::{Env, Error, ErrorKind, Result, Retry, Sink, Source};
+use tokio::sync::mpsc;
+
+use crate::commit::ledger::{Entrance, Ledger};
+use crate::spec::PipelineOptions;
+
+use super::command::{Command, RunEnd, RunMode};
+use super::session::{Session, prepare_positions};
+use super::status::{Phase, Status};
+
+/// What a session works with.
+pub(super) struct Context {
+    pub(super) source: Arc<dyn Source>,
+    pub(super) sink: Arc<dyn Sink>,
+    pub(super) options: PipelineOptions,
+    pub(super) env: Env,
+    pub(super) status: Arc<Status>,
+    pub(super) mode: RunMode,
+}
+
+/// A pipeline: one source into one sink.
+pub struct Pipeline {
+    source: Arc<dyn Source>,
+    sink: Arc<dyn Sink>,
+    options: PipelineOptions,
+    env: Env,
+}
+
+const BACKOFF_MIN: Duration = Duration::from_millis(200);
+const BACKOFF_MAX: Duration = Duration::from_secs(10);
+
+impl Pipeline {
+    /// A pipeline; nothing happens before [`run`](Self::run).
+    pub fn new(
+        source: Arc<dyn Source>,
+        sink: Arc<dyn Sink>,
+        options: PipelineOptions,
+        env: Env,
+    ) -> Self {
+        Self { source, sink, options, env }
+    }
+
+    /// Runs it to its end. `take_over` fences a writer that is still alive.
+    ///
+    /// # Errors
+    /// `Fenced` when another writer took over; errors that a person must settle, at once; errors that pass by
+    /// themselves, when they lasted longer than `retry_limit`.
+    pub async fn run(
+        self,
+        mode: RunMode,
+        take_over: bool,
+        mut control: mpsc::Receiver<Command>,
+        status: Arc<Status>,
+    ) -> Result<RunEnd> {
+        let lock = WriterLock::take(&self.env, take_over)?;
+        let Self { source, sink, options, env } = self;
+        let context = Context { source, sink, options, env, status, mode };
+        let entrance = Entrance {
+            writer: context.env.writer.clone(),
+            lock: lock.name.clone(),
+            predecessor_lock: lock.predecessor.clone(),
+            take_over,
+            commit_interval: context.options.commit_interval.0,
+        };
+        let mut ledger = enter(&context, &entrance).await?;
+        let end = sessions(&context, &mut ledger, &mut control).await;
+        if end.as_ref().err().is_none_or(|e| e.kind() != ErrorKind::Fenced) {
+            // After an error the ledger may be out of reach too; the successor then waits until we are quiet.
+            let released = ledger.release().await;
+            if end.is_ok() {
+                released?;
+            }
+        }
+        context.status.update(|s| s.phase = Phase::Ended);
+        end
+    }
+}
+
+async fn enter(context: &Context, entrance: &Entrance) -> Result<Ledger> {
+    let mut retry = Backoff::new(context.options.retry_limit.0);
+    loop {
+        match Ledger::enter(context.sink.ledger(), entrance).await {
+            Ok(ledger) => return Ok(ledger),
+            Err(error) => retry.wait(context, error).await?,
+        }
+    }
+}
+
+/// Runs sessions until one ends for good. Every session begins from the ledger: an error in the middle of an epoch
+/// leaves nothing behind but invisible files.
+async fn sessions(
+    context: &Context,
+    ledger: &mut Ledger,
+    control: &mut mpsc::Receiver<Command>,
+) -> Result<RunEnd> {
+    let mut retry = Backoff::new(context.options.retry_limit.0);
+    let mut target = None;
+    loop {
+        context.status.update(|s| s.phase = Phase::Starting);
+        let before = ledger.state().epoch;
+        let ended = match prepare_positions(context, ledger).await {
+            Ok(()) => Session::run(context, ledger, control, &mut target).await,
+            Err(error) => Err(error),
+        };
+        match ended {
+            Ok(end) => return Ok(end),
+            Err(error) => {
+                if ledger.state().epoch > before {
+                    retry = Backoff::new(context.options.retry_limit.0);
+                }
+                if drained(control) {
+                    return Ok(RunEnd::Drained);
+                }
+                retry.wait(context, error).await?;
+            }
+        }
+    }
+}
+
+/// Whether an order to stop waits; other orders are answered that the pipeline is not running now.
+fn drained(control: &mut mpsc::Receiver<Command>) -> bool {
+    while let Ok(command) = control.try_recv() {
+        match command {
+            Command::Drain | Command::Abort => return true,
+            Command::Resync { reply, .. } | Command::Compact { reply, .. } => {
+                let _ = reply.send(Err(Error::new(
+                    ErrorKind::Unreachable,
+                    "the pipeline is waiting to try again after an error; ask again later",
+                )));
+            }
+        }
+    }
+    false
+}
+
+struct Backoff {
+    since: Instant,
+    limit: Duration,
+    next: Duration,
+}
+
+impl Backoff {
+    fn new(limit: Duration) -> Self {
+        Self { since: Instant::now(), limit, next: BACKOFF_MIN }
+    }
+
+    /// Waits before the next try, or gives the error back when there may be none.
+    async fn wait(&mut self, context: &Context, error: Error) -> Result<()> {
+        if error.kind().retry() != Retry::Backoff || self.since.elapsed() > self.limit {
+            return Err(error);
+        }
+        tracing::warn!(%error, wait_ms = self.next.as_millis() as u64, "trying again");
+        context.status.update(|s| {
+            s.phase = Phase::Retrying;
+            s.last_error = Some(error.to_string());
+        });
+        tokio::time::sleep(self.next).await;
+        self.next = (self.next * 2).min(BACKOFF_MAX);
+        Ok(())
+    }
+}
+
+/// A lock that dies with the process: who gets it knows that the earlier holder is dead.
+struct WriterLock {
+    name: String,
+    predecessor: Option<String>,
+    _file: Option<File>,
+}
+
+impl WriterLock {
+    fn take(env: &Env, take_over: bool) -> Result<Self> {
+        let path = env.state_dir.join("writer.lock");
+        let failed = |error: std::io::Error| {
+            Error::new(ErrorKind::Config, "the state directory cannot be used")
+                .with("path", path.display())
+                .caused_by(error)
+                .remedied("make `pipeline.state_dir` writable for this user")
+        };
+        std::fs::create_dir_all(&env.state_dir).map_err(failed)?;
+        let mut file = File::options()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .open(&path)
+            .map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) if take_over => {
+                return Ok(Self { name: env.writer.clone(), predecessor: None, _file: None });
+            }
+            Err(TryLockError::WouldBlock) => {
+                return Err(Error::new(
+                    ErrorKind::Fenced,
+                    "another process runs this pipeline with this state directory",
+                )
+                .with("path", path.display())
+                .remedied("stop the other process, or run with --take-over to fence it"));
+            }
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
+        }
+        let mut predecessor = String::new();
+        file.read_to_string(&mut predecessor).map_err(failed)?;
+        file.set_len(0).map_err(failed)?;
+        file.rewind().map_err(failed)?;
+        file.write_all(env.writer.as_bytes()).map_err(failed)?;
+        let predecessor = Some(predecessor).filter(|p| !p.is_empty());
+        Ok(Self { name: env.writer.clone(), predecessor, _file: Some(file) })
+    }
+}

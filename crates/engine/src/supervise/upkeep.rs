@@ -1,0 +1,154 @@
+//! Compaction and expiry: planned after an epoch, run beside the stream, committed between epochs.
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use lakeward_core::{Error, Result, Slot, TableId, UpkeepDone, UpkeepOutcome, UpkeepPolicy};
+use tokio::sync::oneshot;
+
+use super::planning::Note;
+use super::session::{LaneKey, Session, unknown_table};
+
+/// Upkeep that has run.
+pub(super) struct Upkept {
+    key: LaneKey,
+    done: Result<UpkeepDone>,
+}
+
+/// A person's wish for compaction.
+pub(super) struct Asked {
+    pub(super) table: Option<TableId>,
+    pub(super) reply: oneshot::Sender<Result<String>>,
+}
+
+/// When tables were last looked at, and what runs. One job at a time: upkeep is a guest.
+#[derive(Default)]
+pub(super) struct Schedule {
+    looked: HashMap<LaneKey, Instant>,
+    running: Option<LaneKey>,
+    asked: Option<Answering>,
+}
+
+/// Tables that a person asked to compact, one after the other.
+struct Answering {
+    left: Vec<LaneKey>,
+    report: Vec<String>,
+    reply: oneshot::Sender<Result<String>>,
+}
+
+impl Session<'_> {
+    /// Plans upkeep of one table that is due, if none runs.
+    pub(super) async fn plan_upkeep(&mut self) -> Result<()> {
+        let options = &self.cx.options;
+        let wanted = options.compaction.enabled || options.expiry.enabled;
+        if !wanted || self.upkeep.running.is_some() || self.drain_by.is_some() {
+            return Ok(());
+        }
+        let every = options.compaction.interval.0.min(options.expiry.interval.0);
+        let due = |at: Option<&Instant>, started: Instant| {
+            at.copied().unwrap_or(started).elapsed() >= every
+        };
+        let next = self
+            .lanes
+            .iter()
+            .filter(|(_, lane)| lane.slot == Slot::Visible && lane.mark.is_some())
+            .find(|(key, _)| due(self.upkeep.looked.get(*key), self.started))
+            .map(|(key, _)| key.clone());
+        match next {
+            Some(key) => self.begin_upkeep(key, false).await.map(|_| ()),
+            None => Ok(()),
+        }
+    }
+
+    fn policy(&self, force_compact: bool) -> UpkeepPolicy {
+        let options = &self.cx.options;
+        let keep = self.ledger.points().flat_map(|p| p.tables.values().cloned()).collect();
+        UpkeepPolicy {
+            force_compact,
+            force_expire: false,
+            target_file_bytes: options.compaction.target_file_size.0,
+            retain: if options.expiry.enabled { options.expiry.retain.0 } else { Duration::MAX },
+            keep,
+        }
+    }
+
+    /// Plans and starts upkeep of a table; false when there is nothing to do.
+    async fn begin_upkeep(&mut self, key: LaneKey, force_compact: bool) -> Result<bool> {
+        let policy = self.policy(force_compact);
+        self.upkeep.looked.insert(key.clone(), Instant::now());
+        let Some(lane) = self.lanes.get_mut(&key) else { return Ok(false) };
+        let Some(job) = lane.sink.upkeep(&policy).await? else { return Ok(false) };
+        tracing::info!(table = %key.0, job = job.describe(), "upkeep begins");
+        self.upkeep.running = Some(key.clone());
+        self.side(async move { Note::Upkept(Upkept { key, done: job.run().await }) });
+        Ok(true)
+    }
+
+    /// Commits upkeep that has run. A failure costs nothing but the work: it is planned again later.
+    pub(super) async fn commit_upkeep(&mut self, upkept: Upkept) -> Result<()> {
+        let Upkept { key, done } = upkept;
+        self.upkeep.running = None;
+        let said = match (done, self.lanes.get_mut(&key)) {
+            (Ok(done), Some(lane)) => match lane.sink.commit_upkeep(done).await? {
+                UpkeepOutcome::Done(what) => {
+                    tracing::info!(table = %key.0, what, "upkeep done");
+                    what
+                }
+                UpkeepOutcome::Dropped(why) => {
+                    tracing::info!(table = %key.0, why, "upkeep dropped; planned again later");
+                    format!("dropped: {why}")
+                }
+            },
+            (Ok(_), None) => "the table is gone".to_owned(),
+            (Err(error), _) => {
+                tracing::warn!(table = %key.0, %error, "upkeep failed; planned again later");
+                format!("failed: {error}")
+            }
+        };
+        if let Some(asked) = &mut self.upkeep.asked {
+            asked.report.push(format!("{}: {said}", key.0));
+        }
+        self.next_asked().await
+    }
+
+    /// Begins what a person asked for.
+    pub(super) async fn plan_compaction(&mut self, asked: Asked) -> Result<()> {
+        let Asked { table, reply } = asked;
+        let left: Vec<LaneKey> = self
+            .lanes
+            .iter()
+            .filter(|((t, _), lane)| {
+                lane.slot == Slot::Visible && table.as_ref().is_none_or(|wanted| wanted == t)
+            })
+            .map(|(key, _)| key.clone())
+            .collect();
+        if let (Some(table), true) = (&table, left.is_empty()) {
+            let _ = reply.send(Err(unknown_table(table)));
+            return Ok(());
+        }
+        if self.upkeep.asked.is_some() {
+            let busy = Error::new(lakeward_core::ErrorKind::Conflict, "a compaction is running");
+            let _ = reply.send(Err(busy.remedied("ask again when it has ended")));
+            return Ok(());
+        }
+        self.upkeep.asked = Some(Answering { left, report: Vec::new(), reply });
+        self.next_asked().await
+    }
+
+    async fn next_asked(&mut self) -> Result<()> {
+        while self.upkeep.running.is_none() {
+            let Some(asked) = &mut self.upkeep.asked else { return Ok(()) };
+            let Some(key) = asked.left.pop() else { break };
+            if !self.begin_upkeep(key.clone(), true).await?
+                && let Some(asked) = &mut self.upkeep.asked
+            {
+                asked.report.push(format!("{}: nothing to do", key.0));
+            }
+        }
+        if self.upkeep.running.is_none()
+            && let Some(asked) = self.upkeep.asked.take()
+        {
+            let _ = asked.reply.send(Ok(asked.report.join("\n")));
+        }
+        Ok(())
+    }
+}

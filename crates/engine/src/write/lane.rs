@@ -1,0 +1,309 @@
+//! One copy of one table in the lake: what the log and the chunks do to it within an epoch.
+//!
+//! Deliberately absent: when an epoch is cut and how it is committed (`commit::epoch`).
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow_array::RecordBatch;
+use lakeward_core::{
+    ChangeBatch, CommitMark, Coverage, Error, ErrorKind, Evolution, KeyHash, Op, Position,
+    Result, SinkTable, Slot, TableId, TableSchema, hash_keys,
+};
+
+use crate::capture::load::{Load, Ticket};
+use crate::spec::SchemaBehaviour;
+use crate::stream::queue::{Item, SpillQueue};
+
+use super::evolve::{Answer, answer};
+
+/// Log rows that must wait for a table's one exact snapshot.
+struct Deferral {
+    queue: SpillQueue,
+    exact: Option<Position>,
+}
+
+/// One copy of one table, being written.
+pub struct Lane {
+    /// The source table as the log last described it.
+    pub schema: Arc<TableSchema>,
+    /// Which copy.
+    pub slot: Slot,
+    /// Its generation.
+    pub generation: u32,
+    /// The sink's handle.
+    pub sink: Box<dyn SinkTable>,
+    /// The last mark known to stand in the table.
+    pub mark: Option<CommitMark>,
+    /// The load, while it runs.
+    pub load: Option<Load>,
+    /// Whether the running epoch has work here.
+    pub dirty: bool,
+    /// Why the rows no longer follow from the log.
+    pub diverged: Option<String>,
+    /// Rows written since the process began, chunks and log.
+    pub rows_written: u64,
+    /// Of these, rows of chunks.
+    pub rows_loaded: u64,
+    behaviour: SchemaBehaviour,
+    deferral: Option<Deferral>,
+}
+
+/// What a lane needs to begin.
+pub struct Opening {
+    /// The source table.
+    pub schema: Arc<TableSchema>,
+    /// Which copy.
+    pub slot: Slot,
+    /// Its generation.
+    pub generation: u32,
+    /// The sink's handle.
+    pub sink: Box<dyn SinkTable>,
+    /// The last mark in the table.
+    pub mark: Option<CommitMark>,
+    /// The load, if one runs.
+    pub load: Option<Load>,
+    /// What to do when columns change.
+    pub behaviour: SchemaBehaviour,
+}
+
+impl Lane {
+    /// A lane at the beginning of an epoch. `spill`: a folder for rows that must wait.
+    pub fn new(opening: Opening, spill: &Path) -> Self {
+        let Opening { schema, slot, generation, sink, mark, load, behaviour } = opening;
+        let waits = load.as_ref().is_some_and(|l| l.is_whole() && l.progress().0 == 0);
+        let deferral = waits.then(|| Deferral {
+            queue: SpillQueue::new(
+                spill.join(format!("table-{}-{generation}.spill", schema.identity)),
+            ),
+            exact: None,
+        });
+        Self {
+            schema,
+            slot,
+            generation,
+            sink,
+            mark,
+            load,
+            dirty: false,
+            diverged: None,
+            rows_written: 0,
+            rows_loaded: 0,
+            behaviour,
+            deferral,
+        }
+    }
+
+    /// The table.
+    pub fn table(&self) -> &TableId {
+        &self.schema.table
+    }
+
+    /// Bytes of rows that wait in memory for the exact snapshot.
+    pub fn deferred_bytes(&self) -> u64 {
+        self.deferral.as_ref().map_or(0, |d| d.queue.memory_bytes())
+    }
+
+    /// Moves the rows that wait to disk.
+    ///
+    /// # Errors
+    /// The spill file's.
+    pub fn spill(&mut self) -> Result<()> {
+        self.deferral.as_mut().map_or(Ok(()), |d| d.queue.spill())
+    }
+
+    /// Applies what the log brought, in order. Returns why the table must be loaded again, if it must.
+    ///
+    /// # Errors
+    /// The sink's; `Unsupported` when the columns changed and the pipeline must not follow.
+    pub async fn apply(&mut self, item: Item) -> Result<Option<String>> {
+        if let Some(deferral) = &mut self.deferral {
+            if let Item::Schema(change) = &item {
+                self.schema = Arc::clone(&change.after);
+            }
+            deferral.queue.push(item);
+            return Ok(None);
+        }
+        match item {
+            Item::Rows(batch) => self.rows(batch).await.map(|()| None),
+            Item::Truncate { origin, .. } => {
+                if let Some(load) = &mut self.load {
+                    load.discard_all();
+                }
+                self.dirty = true;
+                self.sink.truncate(origin).await?;
+                Ok(None)
+            }
+            Item::Schema(change) => self.schema_change(change).await,
+        }
+    }
+
+    async fn rows(&mut self, batch: ChangeBatch) -> Result<()> {
+        if let Some(load) = self.load.as_mut().filter(|l| l.in_flight() > 0) {
+            load.touch(touched_keys(&batch)?);
+        }
+        self.rows_written += batch.len() as u64;
+        self.dirty = true;
+        self.sink.write(batch).await
+    }
+
+    async fn schema_change(
+        &mut self,
+        change: lakeward_core::SchemaChange,
+    ) -> Result<Option<String>> {
+        let key_moved = key_ids(&self.schema) != key_ids(&change.after);
+        let decided = answer(self.behaviour, &change, &self.schema)?;
+        self.schema = Arc::clone(&change.after);
+        let Answer::Apply(change) = decided else { return Ok(None) };
+        if let Some(load) = &mut self.load {
+            load.discard_all();
+        }
+        self.dirty = true;
+        match self.sink.evolve(&change).await? {
+            Evolution::NeedsReload(why) => Ok(Some(why)),
+            _ if key_moved && self.load.is_some() => {
+                Ok(Some("its key changed while it was being loaded".into()))
+            }
+            Evolution::Unchanged | Evolution::Staged => Ok(None),
+        }
+    }
+
+    /// A read was opened. False: it reads under another schema, or is not wanted; stop it.
+    ///
+    /// # Errors
+    /// The sink's.
+    pub async fn opened(
+        &mut self,
+        ticket: Ticket,
+        schema: &TableSchema,
+        exact: Option<Position>,
+    ) -> Result<bool> {
+        let Some(load) = &mut self.load else { return Ok(false) };
+        if !load.expects(ticket) {
+            return Ok(false);
+        }
+        if schema.version != self.schema.version {
+            load.discard(ticket);
+            return Ok(false);
+        }
+        if let Some(deferral) = &mut self.deferral {
+            deferral.exact = Some(exact.ok_or_else(|| {
+                Error::new(ErrorKind::Bug, "a table without a key was read without its exact position")
+                    .with("table", &self.schema.table)
+            })?);
+            self.dirty = true;
+            self.sink.truncate(None).await?;
+        }
+        Ok(true)
+    }
+
+    /// Rows of a chunk came.
+    ///
+    /// # Errors
+    /// The sink's.
+    pub async fn chunk_rows(&mut self, ticket: Ticket, rows: RecordBatch) -> Result<()> {
+        let Some(load) = self.load.as_ref().filter(|l| l.expects(ticket)) else { return Ok(()) };
+        let batch = read_batch(&self.schema, rows);
+        let batch = match load.is_whole() {
+            true => Some(batch),
+            false => {
+                let mask = load.applicable(ticket, &row_keys(&batch)?);
+                crate::capture::filter::filter_batch(&batch, &mask)
+            }
+        };
+        let Some(batch) = batch else { return Ok(()) };
+        self.rows_written += batch.len() as u64;
+        self.rows_loaded += batch.len() as u64;
+        self.dirty = true;
+        self.sink.write(batch).await
+    }
+
+    /// A read is complete. For an exact snapshot the log rows that waited follow now: those that it did not see.
+    /// Returns why the table must be loaded again, if it must.
+    ///
+    /// # Errors
+    /// The sink's, the spill file's.
+    pub async fn chunk_finished(
+        &mut self,
+        ticket: Ticket,
+        saw: Position,
+        covers: &(dyn Fn(&Position, &Position) -> Coverage + Sync),
+    ) -> Result<Option<String>> {
+        let Some(load) = self.load.as_mut().filter(|l| l.expects(ticket)) else { return Ok(None) };
+        load.finish(ticket, saw);
+        self.dirty = true;
+        let Some(Deferral { queue, exact: Some(exact) }) = self.deferral.take() else {
+            return Ok(None);
+        };
+        let mut reload = None;
+        for item in queue.drain()? {
+            let Some(item) = unseen(item?, &exact, covers) else { continue };
+            reload = self.apply(item).await?.or(reload);
+        }
+        Ok(reload)
+    }
+
+    /// A read failed: it will be done again. A table that is read in one snapshot begins anew, its waiting rows kept.
+    pub fn chunk_failed(&mut self, ticket: Ticket) {
+        if let Some(load) = &mut self.load {
+            load.discard(ticket);
+        }
+        if let Some(deferral) = &mut self.deferral {
+            deferral.exact = None;
+        }
+    }
+}
+
+fn key_ids(schema: &TableSchema) -> Vec<lakeward_core::ColumnId> {
+    schema.key_columns().map(|c| c.id).collect()
+}
+
+/// A chunk's rows as a batch.
+fn read_batch(schema: &Arc<TableSchema>, rows: RecordBatch) -> ChangeBatch {
+    ChangeBatch {
+        schema: Arc::clone(schema),
+        ops: vec![Op::Read; rows.num_rows()],
+        rows,
+        before: None,
+        absent: None,
+        origin: None,
+        runs: Vec::new(),
+    }
+}
+
+fn keys_of(schema: &TableSchema, rows: &RecordBatch) -> Result<Vec<KeyHash>> {
+    let columns: Vec<_> =
+        schema.key.iter().filter_map(|i| rows.columns().get(*i as usize).cloned()).collect();
+    hash_keys(&columns, rows.num_rows())
+}
+
+fn row_keys(batch: &ChangeBatch) -> Result<Vec<KeyHash>> {
+    keys_of(&batch.schema, &batch.rows)
+}
+
+/// The keys that a batch touches: of its rows, and of the before images of rows that changed their key.
+fn touched_keys(batch: &ChangeBatch) -> Result<Vec<KeyHash>> {
+    let mut keys = row_keys(batch)?;
+    if let Some(before) = &batch.before {
+        keys.extend(keys_of(&batch.schema, &before.rows)?);
+    }
+    Ok(keys)
+}
+
+/// What an exact snapshot did not see of an item; nothing when it saw all of it.
+fn unseen(
+    item: Item,
+    exact: &Position,
+    covers: &(dyn Fn(&Position, &Position) -> Coverage + Sync),
+) -> Option<Item> {
+    let after = |info: &lakeward_core::TransactionInfo| {
+        info.end.as_ref().is_none_or(|end| covers(exact, &end.position) != Coverage::Covered)
+    };
+    match item {
+        Item::Rows(batch) => {
+            crate::stream::held::keep_runs(&batch, |run| after(&run.transaction)).map(Item::Rows)
+        }
+        Item::Truncate { ref transaction, .. } if !after(transaction) => None,
+        other => Some(other),
+    }
+}
+

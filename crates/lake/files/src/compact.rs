@@ -1,0 +1,324 @@
+//! Compaction: which files are worth rewriting (pure), the rewriting, and where each row went.
+//!
+//! Deliberately absent: the commit, and when to ask.
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures::TryStreamExt;
+use lakeward_core::Result;
+use roaring::RoaringBitmap;
+
+use crate::head::{Head, LiveFile};
+use crate::index::{FileId, Place};
+use crate::layout::TableLayout;
+use crate::parquet::DataFile;
+use crate::read::{DataFileReader, RowChoice};
+use crate::store::Store;
+use crate::upsert::EpochOptions;
+use crate::upsert::files::{Files, delete_files};
+
+/// A live file, as planning sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileState {
+    /// The file.
+    pub id: FileId,
+    /// Rows, deleted ones included.
+    pub rows: u64,
+    /// Deleted rows.
+    pub deleted: u64,
+    /// Size in bytes.
+    pub bytes: u64,
+}
+
+impl FileState {
+    /// Bytes that its live rows will take, about.
+    fn live_bytes(&self) -> u64 {
+        let live = u128::from(self.rows.saturating_sub(self.deleted));
+        (u128::from(self.bytes) * live / u128::from(self.rows.max(1))) as u64
+    }
+}
+
+/// When rewriting is worth it.
+#[derive(Debug, Clone)]
+pub struct CompactionPolicy {
+    /// New files aim at this size.
+    pub target_file_bytes: u64,
+    /// A file with at least this share of deleted rows (in percent) is rewritten.
+    pub deleted_percent: u64,
+    /// This many files below half the target are joined.
+    pub small_files: usize,
+    /// At most this many bytes are rewritten at once: it bounds the time a run takes and what a conflict wastes.
+    pub input_bytes_max: u64,
+    /// Rewrite every file that has a deleted row, and join any two small files.
+    pub force: bool,
+}
+
+impl Default for CompactionPolicy {
+    fn default() -> Self {
+        Self {
+            target_file_bytes: 128 << 20,
+            deleted_percent: 20,
+            small_files: 8,
+            input_bytes_max: 1 << 30,
+            force: false,
+        }
+    }
+}
+
+/// Which files to rewrite together, in their order; empty: nothing is worth it.
+pub fn plan(files: &[FileState], policy: &CompactionPolicy) -> Vec<FileId> {
+    let worn = |f: &&FileState| {
+        f.deleted > 0 && (policy.force || f.deleted * 100 >= f.rows * policy.deleted_percent)
+    };
+    let mut chosen: Vec<&FileState> = files.iter().filter(worn).collect();
+    let small: Vec<_> = files
+        .iter()
+        .filter(|f| f.live_bytes() < policy.target_file_bytes / 2 && !worn(f))
+        .collect();
+    chosen.extend(worth_joining(small, policy));
+    chosen.sort_by_key(|f| f.id);
+    within(chosen, policy.input_bytes_max)
+}
+
+/// The small files, without those that are larger than all smaller ones together: joining such a file again and again
+/// with a few new rows would rewrite it each time.
+fn worth_joining<'a>(
+    mut small: Vec<&'a FileState>,
+    policy: &CompactionPolicy,
+) -> Vec<&'a FileState> {
+    small.sort_by_key(|f| f.live_bytes());
+    let least = if policy.force { 2 } else { policy.small_files.max(2) };
+    while !policy.force
+        && let Some((largest, rest)) = small.split_last()
+        && largest.live_bytes() > rest.iter().map(|f| f.live_bytes()).sum()
+    {
+        small.pop();
+    }
+    if small.len() < least { Vec::new() } else { small }
+}
+
+fn within(chosen: Vec<&FileState>, bytes_max: u64) -> Vec<FileId> {
+    let mut bytes = 0u64;
+    let mut out = Vec::new();
+    for file in chosen {
+        bytes = bytes.saturating_add(file.bytes);
+        if bytes > bytes_max && !out.is_empty() {
+            break;
+        }
+        out.push(file.id);
+    }
+    out
+}
+
+/// A planned rewrite, detached from its table.
+pub struct Compaction {
+    sources: Vec<(FileId, LiveFile)>,
+    layout: TableLayout,
+    options: EpochOptions,
+}
+
+impl Compaction {
+    /// Takes the chosen files' deletes as they are in `head` now. `None` when one of them is not in `head`.
+    pub fn new(
+        head: &Head,
+        files: &[FileId],
+        layout: TableLayout,
+        options: EpochOptions,
+    ) -> Option<Self> {
+        let source = |id: &FileId| Some((*id, head.files().get(id)?.clone()));
+        let sources = files.iter().map(source).collect::<Option<Vec<_>>>()?;
+        Some(Self { sources, layout, options })
+    }
+
+    /// Number of files, and their bytes.
+    pub fn input(&self) -> (usize, u64) {
+        (self.sources.len(), self.sources.iter().map(|(_, f)| f.bytes).sum())
+    }
+
+    /// Reads the live rows of the chosen files in order and writes them to new files.
+    ///
+    /// # Errors
+    /// Those of reading and writing; new files are deleted again.
+    pub async fn run(self, store: &Store) -> Result<Compacted> {
+        let mut files = Files::new(store.clone(), self.options.clone());
+        match copy(&self.sources, &self.layout, store, &mut files).await {
+            Ok(moves) => Ok(Compacted {
+                sources: self.sources.into_iter().map(|(id, file)| (id, file.path)).collect(),
+                files: files.take().into_iter().map(|new| new.file).collect(),
+                moves,
+            }),
+            Err(e) => {
+                // The first error tells more than one of cleaning up.
+                let _ = files.abandon().await;
+                Err(e)
+            }
+        }
+    }
+}
+
+async fn copy(
+    sources: &[(FileId, LiveFile)],
+    layout: &TableLayout,
+    store: &Store,
+    files: &mut Files,
+) -> Result<Moves> {
+    let mut moves = Moves { sources: BTreeMap::new(), starts: Vec::new() };
+    let mut ordinal = 0u64;
+    for (id, source) in sources {
+        let moved = Source { start: ordinal, rows: source.rows, deleted: source.deleted.clone() };
+        moves.sources.insert(*id, moved);
+        let reader = DataFileReader::open(store, &source.path).await?;
+        let live = RowChoice::Except(source.deleted.clone());
+        let mut batches = reader.stream(layout.nullable_schema(), &live)?;
+        while let Some(rows) = batches.try_next().await? {
+            let place = files.write(layout, &rows).await?;
+            if place.file as usize == moves.starts.len() {
+                moves.starts.push(ordinal);
+            }
+            ordinal += rows.num_rows() as u64;
+        }
+    }
+    files.close().await?;
+    Ok(moves)
+}
+
+/// A finished rewrite that waits for its commit.
+#[derive(Debug)]
+pub struct Compacted {
+    /// The files that go, with their paths.
+    pub sources: Vec<(FileId, Arc<str>)>,
+    /// The files that come. Empty when no source had a live row.
+    pub files: Vec<DataFile>,
+    moves: Moves,
+}
+
+impl Compacted {
+    /// Where rows went.
+    pub fn moves(&self) -> &Moves {
+        &self.moves
+    }
+
+    /// Rows of the new files, one bitmap each, that were deleted in the source files since the plan. They must be
+    /// deleted in the commit. `None`: a source file is no longer in the table; drop the work.
+    pub fn late_deletes(&self, head: &Head) -> Option<Vec<RoaringBitmap>> {
+        let mut late = vec![RoaringBitmap::new(); self.files.len()];
+        for (id, source) in &self.moves.sources {
+            let now = &head.files().get(id)?.deleted;
+            for row in now - &source.deleted {
+                let (number, row) = self.moves.target(Place { file: *id, row })?;
+                late.get_mut(number)?.insert(row);
+            }
+        }
+        Some(late)
+    }
+
+    /// Deletes the new files. Only when no sent commit named them.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn abandon(self, store: &Store) -> Result<()> {
+        delete_files(store, self.files.iter().map(|f| f.path.as_str())).await
+    }
+}
+
+/// Where the rows of a rewrite's source files went. Rows kept their order, so it is enough to count.
+#[derive(Debug, Clone)]
+pub struct Moves {
+    sources: BTreeMap<FileId, Source>,
+    /// The number of live rows before each new file.
+    starts: Vec<u64>,
+}
+
+#[derive(Debug, Clone)]
+struct Source {
+    /// The number of live rows in the sources before.
+    start: u64,
+    rows: u64,
+    deleted: RoaringBitmap,
+}
+
+impl Moves {
+    /// Whether this file was rewritten.
+    pub fn is_source(&self, file: FileId) -> bool {
+        self.sources.contains_key(&file)
+    }
+
+    /// The new place of a row: the number of the new file, and the row in it. `None` when it was deleted before the
+    /// plan, or is in no source.
+    pub fn target(&self, from: Place) -> Option<(usize, u32)> {
+        let source = self.sources.get(&from.file)?;
+        if u64::from(from.row) >= source.rows || source.deleted.contains(from.row) {
+            return None;
+        }
+        let ordinal = source.start + u64::from(from.row) - source.deleted.rank(from.row);
+        let number = self.starts.partition_point(|start| *start <= ordinal).checked_sub(1)?;
+        Some((number, (ordinal - self.starts[number]) as u32))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(id: u32, rows: u64, deleted: u64, bytes: u64) -> FileState {
+        FileState { id: FileId(id), rows, deleted, bytes }
+    }
+
+    fn policy() -> CompactionPolicy {
+        CompactionPolicy {
+            target_file_bytes: 1000,
+            deleted_percent: 20,
+            small_files: 3,
+            input_bytes_max: 5000,
+            force: false,
+        }
+    }
+
+    fn ids(files: &[FileState], policy: &CompactionPolicy) -> Vec<u32> {
+        plan(files, policy).into_iter().map(|id| id.0).collect()
+    }
+
+    #[test]
+    fn worn_files_are_rewritten_and_healthy_ones_are_not() {
+        let files = [file(1, 100, 19, 1000), file(2, 100, 20, 1000), file(3, 100, 0, 1000)];
+        assert_eq!(ids(&files, &policy()), [2]);
+        assert_eq!(ids(&files, &CompactionPolicy { force: true, ..policy() }), [1, 2]);
+    }
+
+    #[test]
+    fn small_files_are_joined_when_there_are_enough() {
+        let two = [file(1, 1, 0, 10), file(2, 1, 0, 10), file(3, 1, 0, 900)];
+        assert_eq!(ids(&two, &policy()), [0u32; 0]);
+        assert_eq!(ids(&two, &CompactionPolicy { force: true, ..policy() }), [1, 2]);
+        let three = [file(4, 1, 0, 12), file(1, 1, 0, 10), file(2, 1, 0, 10)];
+        assert_eq!(ids(&three, &policy()), [1, 2, 4]);
+    }
+
+    #[test]
+    fn a_file_larger_than_all_smaller_ones_together_is_left_alone() {
+        let files = [file(1, 1, 0, 400), file(2, 1, 0, 10), file(3, 1, 0, 10), file(4, 1, 0, 10)];
+        assert_eq!(ids(&files, &policy()), [2, 3, 4]);
+    }
+
+    #[test]
+    fn one_run_is_bounded_but_never_empty() {
+        let files = [file(1, 10, 9, 9000), file(2, 10, 9, 100)];
+        assert_eq!(ids(&files, &policy()), [1]);
+    }
+
+    #[test]
+    fn a_row_is_found_by_counting() {
+        let source = |start, rows, deleted: &[u32]| Source {
+            start,
+            rows,
+            deleted: deleted.iter().copied().collect(),
+        };
+        let sources = [(FileId(7), source(0, 5, &[1, 3])), (FileId(9), source(3, 2, &[]))];
+        let moves = Moves { sources: sources.into(), starts: vec![0, 4] };
+        let target = |file, row| moves.target(Place { file: FileId(file), row });
+        let all: Vec<_> = (0..6).map(|row| target(7, row)).collect();
+        assert_eq!(all, [Some((0, 0)), None, Some((0, 1)), None, Some((0, 2)), None]);
+        assert_eq!([target(9, 0), target(9, 1), target(9, 2)], [Some((0, 3)), Some((1, 0)), None]);
+        assert_eq!(target(8, 0), None);
+    }
+}

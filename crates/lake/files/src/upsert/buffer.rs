@@ -1,0 +1,84 @@
+//! Rows that an epoch holds back in memory, so that changes of the same row meet before they are written.
+use std::collections::VecDeque;
+
+use arrow_array::{Array, BooleanArray, RecordBatch};
+use arrow_select::filter::filter_record_batch;
+use lakeward_core::{Error, ErrorKind, KeyHash, Result};
+
+use super::state::BufferPlace;
+
+/// Batches in the order in which they came, numbered on and on.
+#[derive(Debug, Default)]
+pub(crate) struct Buffer {
+    batches: VecDeque<Buffered>,
+    first: u32,
+    bytes: u64,
+}
+
+#[derive(Debug)]
+struct Buffered {
+    rows: RecordBatch,
+    /// One per row; empty in append mode.
+    keys: Vec<KeyHash>,
+    live: Vec<bool>,
+    bytes: u64,
+}
+
+impl Buffer {
+    /// The number that the next batch gets.
+    pub(crate) fn next_number(&self) -> u32 {
+        self.first.wrapping_add(self.batches.len() as u32)
+    }
+
+    /// Adds a batch, under [`next_number`](Self::next_number) even if no row of it is alive.
+    pub(crate) fn push(&mut self, rows: RecordBatch, keys: Vec<KeyHash>, live: Vec<bool>) {
+        let bytes = slice_bytes(&rows) + 17 * live.len() as u64;
+        self.bytes += bytes;
+        self.batches.push_back(Buffered { rows, keys, live, bytes });
+    }
+
+    pub(crate) fn kill(&mut self, place: BufferPlace) {
+        let at = place.batch.wrapping_sub(self.first) as usize;
+        if let Some(live) =
+            self.batches.get_mut(at).and_then(|b| b.live.get_mut(place.row as usize))
+        {
+            *live = false;
+        }
+    }
+
+    pub(crate) fn rows(&self, batch: u32) -> Option<&RecordBatch> {
+        self.batches.get(batch.wrapping_sub(self.first) as usize).map(|b| &b.rows)
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub(crate) fn clear(&mut self) {
+        *self = Self { first: self.next_number(), ..Self::default() };
+    }
+
+    /// The live rows of the oldest batch and their keys; the batch goes.
+    pub(crate) fn pop(&mut self) -> Result<Option<(RecordBatch, Vec<KeyHash>)>> {
+        let Some(batch) = self.batches.pop_front() else { return Ok(None) };
+        self.first = self.first.wrapping_add(1);
+        self.bytes -= batch.bytes;
+        if batch.live.iter().all(|live| *live) {
+            return Ok(Some((batch.rows, batch.keys)));
+        }
+        let keys = batch.keys.iter().zip(&batch.live).filter(|(_, live)| **live);
+        let keys = keys.map(|(key, _)| *key).collect();
+        let rows = filter_record_batch(&batch.rows, &BooleanArray::from(batch.live))
+            .map_err(|e| Error::new(ErrorKind::Bug, "live rows could not be chosen").caused_by(e))?;
+        Ok(Some((rows, keys)))
+    }
+}
+
+/// Bytes of a batch's own rows: a slice does not count what it shares and does not show.
+fn slice_bytes(rows: &RecordBatch) -> u64 {
+    let bytes = |column: &dyn Array| {
+        let data = column.to_data();
+        data.get_slice_memory_size().unwrap_or_else(|_| column.get_array_memory_size()) as u64
+    };
+    rows.columns().iter().map(|column| bytes(column.as_ref())).sum()
+}

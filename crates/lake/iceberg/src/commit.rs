@@ -1,0 +1,554 @@
+//! The commit: manifests, manifest list, snapshot and metadata file written durably, then one swap in the catalogue.
+//!
+//! Written on the library's types, because it cannot commit deletes or replacements itself and rebases silently.
+//! Deliberately absent: the decision whether to commit, and any retry.
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use iceberg::io::FileIO;
+use iceberg::spec::{
+    DataContentType, DataFile, FormatVersion, ManifestContentType, ManifestEntryRef,
+    ManifestFile, ManifestListWriter, ManifestWriterBuilder, Operation, PartitionSpec, PartitionSpecRef,
+    Schema, SchemaRef, Snapshot, SnapshotReference, SnapshotRetention, SnapshotSummaryCollector, SortOrder,
+    Summary, TableMetadata, TableMetadataBuilder,
+};
+use lakeward_core::{CommitMark, Error, ErrorKind, Result, Slot, TableId};
+use lakeward_files::Store;
+use uuid::Uuid;
+
+use crate::catalog::{Catalog, Swap};
+use crate::metadata::{
+    Contents, LOADING_PROPERTY, Line, MARK_PROPERTY, ManifestCache, TableHead, path_of,
+};
+use crate::schema::{COLUMNS_PROPERTY, Shape};
+
+/// This many manifests that a commit left small are joined by the next one: few for readers to open, rarely rewritten.
+const SMALL_MANIFESTS: usize = 24;
+/// A manifest of at least this many entries is not small.
+const ENTRIES_OF_A_FULL_MANIFEST: usize = 4096;
+
+/// Totals that a snapshot's summary carries on from its parent's: total, added, removed.
+const TOTALS: [(&str, &str, &str); 6] = [
+    ("total-data-files", "added-data-files", "deleted-data-files"),
+    ("total-delete-files", "added-delete-files", "removed-delete-files"),
+    ("total-records", "added-records", "deleted-records"),
+    ("total-files-size", "added-files-size", "removed-files-size"),
+    ("total-position-deletes", "added-position-deletes", "removed-position-deletes"),
+    ("total-equality-deletes", "added-equality-deletes", "removed-equality-deletes"),
+];
+
+/// What a commit does to the table's files.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct FileChange {
+    /// New data and delete files.
+    pub(crate) added: Vec<DataFile>,
+    /// Locations of data and delete files that go. Each must be live.
+    pub(crate) removed: HashSet<String>,
+}
+
+/// One snapshot to commit.
+pub(crate) struct Request<'a> {
+    /// What it is built on; `None`: the table is made by this commit.
+    pub(crate) head: Option<&'a TableHead>,
+    pub(crate) line: Line,
+    pub(crate) change: &'a FileChange,
+    /// `true` when no row changes: compaction.
+    pub(crate) replace: bool,
+    pub(crate) mark: &'a CommitMark,
+    /// The shape that the table takes on, where it changes.
+    pub(crate) shape: Option<&'a Shape>,
+    /// The line becomes the visible one.
+    pub(crate) promote: bool,
+    /// URL of the table's folder, for a table that is made.
+    pub(crate) location: &'a str,
+}
+
+/// A metadata-only commit.
+pub(crate) type Edit<'a> = &'a (dyn Fn(TableMetadataBuilder) -> iceberg::Result<TableMetadataBuilder> + Sync);
+
+/// What became of a commit, and the metadata files that it wrote.
+pub(crate) struct Attempt {
+    pub(crate) outcome: Outcome,
+    /// Paths in the store, the table's metadata file first.
+    pub(crate) written: Vec<String>,
+}
+
+/// What became of it.
+pub(crate) enum Outcome {
+    /// It stands; the table's new head.
+    Committed(TableHead),
+    /// The table's head had moved. Nothing was changed, and what was written is gone.
+    Lost,
+    /// It may stand. What was written stays until the head has moved on.
+    Unknown(Error),
+    /// It does not stand. What was written is gone.
+    Failed(Error),
+}
+
+/// Commits to one table.
+#[derive(Clone)]
+pub(crate) struct Committer {
+    pub(crate) store: Store,
+    pub(crate) catalog: Catalog,
+    pub(crate) table: TableId,
+    /// `pipeline/sink`, put into new tables.
+    pub(crate) owner: String,
+    pub(crate) writer: String,
+    pub(crate) metadata_versions: u32,
+}
+
+/// Table property that names the pipeline and sink that made the table.
+pub(crate) const OWNER_PROPERTY: &str = "lakeward.pipeline";
+
+impl Committer {
+    /// Commits one snapshot.
+    pub(crate) async fn snapshot(&self, request: Request<'_>, cache: &mut ManifestCache) -> Attempt {
+        let mut written = Vec::new();
+        let built = self.build(&request, cache, &mut written).await;
+        self.finish(request.head, built, written).await
+    }
+
+    /// Commits a change of metadata alone.
+    pub(crate) async fn edit(&self, head: &TableHead, edit: Edit<'_>) -> Attempt {
+        let base = TableMetadataBuilder::new_from_metadata(
+            TableMetadata::clone(&head.metadata),
+            Some(head.location.clone()),
+        );
+        let built = edit(base).and_then(TableMetadataBuilder::build).map_err(metadata_bug);
+        let built = built.map(|built| Built {
+            metadata: built.metadata,
+            expired: built.expired_metadata_logs.into_iter().map(|log| log.metadata_file).collect(),
+        });
+        self.finish(Some(head), built, Vec::new()).await
+    }
+
+    async fn finish(&self, head: Option<&TableHead>, built: Result<Built>, mut written: Vec<String>) -> Attempt {
+        let sent = match built {
+            Ok(built) => self.send(head, built, &mut written).await,
+            Err(error) => Outcome::Failed(error),
+        };
+        if matches!(sent, Outcome::Lost | Outcome::Failed(_)) {
+            delete_quietly(&self.store, &written).await;
+        }
+        Attempt { outcome: sent, written }
+    }
+
+    async fn send(&self, head: Option<&TableHead>, built: Built, written: &mut Vec<String>) -> Outcome {
+        let version = head.and_then(|h| metadata_version(&h.location)).map_or(0, |v| v + 1);
+        let name = format!("metadata/{version:05}-{}.metadata.json", Uuid::new_v4());
+        let location = format!("{}/{name}", built.metadata.location());
+        let written_all = async {
+            let path = path_of(&self.store, &location)?;
+            let json = serde_json::to_vec(&built.metadata).map_err(|error| {
+                Error::new(ErrorKind::Bug, "could not write the table's metadata").caused_by(error)
+            })?;
+            written.insert(0, path.clone());
+            create(&self.store, &path, json.into()).await
+        };
+        if let Err(error) = written_all.await {
+            return Outcome::Failed(error.with("table", &self.table));
+        }
+        let swap = match head {
+            None => self.catalog.create(&self.table, &location).await,
+            Some(head) => self.catalog.swap(&self.table, &head.location, &location).await,
+        };
+        match swap {
+            Swap::Done => {
+                self.delete_expired(&built.expired).await;
+                Outcome::Committed(TableHead { location, metadata: Arc::new(built.metadata) })
+            }
+            Swap::Lost => Outcome::Lost,
+            Swap::Refused(error) => Outcome::Failed(error.with("table", &self.table)),
+            Swap::Unknown(error) => Outcome::Unknown(error.with("table", &self.table)),
+        }
+    }
+
+    /// Metadata files that the table's log has dropped: the head moved past them long ago.
+    async fn delete_expired(&self, locations: &[String]) {
+        let paths: Vec<String> = locations.iter().filter_map(|l| self.store.path_of(l)).collect();
+        delete_quietly(&self.store, &paths).await;
+    }
+
+    async fn build(
+        &self,
+        request: &Request<'_>,
+        cache: &mut ManifestCache,
+        written: &mut Vec<String>,
+    ) -> Result<Built> {
+        let (base, expired) = self.base(request)?;
+        let parent = request.head.and_then(|head| head.snapshot(request.line));
+        let contents = match request.head {
+            Some(head) => cache.contents(&self.store, head, parent.as_ref()).await?,
+            None => Contents::default(),
+        };
+        let plan = plan_manifests(&contents, request.change, unpartitioned(&base)?.spec_id())?;
+        let id = new_snapshot_id(&base);
+        let stem = format!("{}/metadata/{}-{}-{id}", base.location(), self.writer, request.mark.epoch);
+        let mut manifests = Vec::with_capacity(plan.groups.len() + plan.kept.len());
+        for (number, group) in plan.groups.iter().enumerate() {
+            let location = format!("{stem}-m{number}.avro");
+            manifests.push(self.write_group(&base, id, group, location, written).await?);
+        }
+        manifests.extend(plan.kept);
+        let list = format!("{stem}-list.avro");
+        let sequence = base.next_sequence_number();
+        let parent_id = parent.as_ref().map(|p| p.snapshot_id());
+        self.write_list(id, parent_id, sequence, manifests, &list, written).await?;
+        let summary = summary(request, &base, &plan.removed, parent.as_ref().map(|p| p.summary()))?;
+        let snapshot = Snapshot::builder()
+            .with_snapshot_id(id)
+            .with_parent_snapshot_id(parent_id)
+            .with_sequence_number(sequence)
+            .with_timestamp_ms(now_ms().max(base.last_updated_ms()))
+            .with_manifest_list(list)
+            .with_summary(summary)
+            .with_schema_id(base.current_schema_id())
+            .build();
+        let built = self.with_snapshot(request, base, snapshot).map_err(metadata_bug)?;
+        Ok(Built { metadata: built, expired })
+    }
+
+    /// The metadata before the snapshot comes: made new, or with its new shape.
+    fn base(&self, request: &Request<'_>) -> Result<(TableMetadata, Vec<String>)> {
+        let builder = match request.head {
+            None => self.fresh(request.location),
+            Some(head) => Ok(TableMetadataBuilder::new_from_metadata(
+                TableMetadata::clone(&head.metadata),
+                Some(head.location.clone()),
+            )),
+        };
+        let mut builder = builder.map_err(metadata_bug)?;
+        if let Some(shape) = request.shape {
+            let columns = HashMap::from([(COLUMNS_PROPERTY.to_owned(), shape.property()?)]);
+            builder = builder
+                .add_current_schema(shape.schema()?)
+                .and_then(|b| b.set_properties(columns))
+                .and_then(|b| if request.head.is_none() { b.remove_schemas(&[0]) } else { Ok(b) })
+                .map_err(metadata_bug)?;
+        }
+        let built = builder.build().map_err(metadata_bug)?;
+        let expired = built.expired_metadata_logs.into_iter().map(|log| log.metadata_file).collect();
+        Ok((built.metadata, expired))
+    }
+
+    /// A table without columns: the builder would give the first schema other field ids than the files have.
+    fn fresh(&self, location: &str) -> iceberg::Result<TableMetadataBuilder> {
+        let properties = [
+            ("write.metadata.previous-versions-max", self.metadata_versions.to_string()),
+            ("write.metadata.delete-after-commit.enabled", "true".into()),
+            ("write.parquet.compression-codec", "zstd".into()),
+            ("write.delete.mode", "merge-on-read".into()),
+            ("write.update.mode", "merge-on-read".into()),
+            ("write.merge.mode", "merge-on-read".into()),
+            (LOADING_PROPERTY, "true".into()),
+            (OWNER_PROPERTY, self.owner.clone()),
+        ];
+        TableMetadataBuilder::new(
+            Schema::builder().build()?,
+            PartitionSpec::unpartition_spec(),
+            SortOrder::unsorted_order(),
+            location.to_owned(),
+            FormatVersion::V2,
+            properties.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
+        )
+    }
+
+    fn with_snapshot(
+        &self,
+        request: &Request<'_>,
+        base: TableMetadata,
+        snapshot: Snapshot,
+    ) -> iceberg::Result<TableMetadata> {
+        let line = if request.promote { Line(Slot::Visible) } else { request.line };
+        let (id, sequence) = (snapshot.snapshot_id(), snapshot.sequence_number());
+        let mark = serde_json::to_string(request.mark)?;
+        let mut properties = HashMap::from([
+            (line.mark_property(), mark),
+            (line.snapshot_property(), id.to_string()),
+            (line.sequence_property(), sequence.to_string()),
+        ]);
+        if line == Line(Slot::Visible) {
+            properties.insert(LOADING_PROPERTY.into(), request.mark.load.is_some().to_string());
+        }
+        let mut builder = TableMetadataBuilder::new_from_metadata(base, None)
+            .add_snapshot(snapshot)?
+            .set_ref(&line.reference(), SnapshotReference::new(id, SnapshotRetention::branch(None, None, None)))?
+            .set_properties(properties)?;
+        if request.promote {
+            builder = builder
+                .remove_ref(&request.line.reference())
+                .remove_properties(&request.line.properties())?;
+        }
+        Ok(builder.build()?.metadata)
+    }
+
+    async fn write_group(
+        &self,
+        base: &TableMetadata,
+        snapshot: i64,
+        group: &Group,
+        location: String,
+        written: &mut Vec<String>,
+    ) -> Result<ManifestFile> {
+        let spec = base.partition_spec_by_id(group.spec).cloned().ok_or_else(|| {
+            Error::new(ErrorKind::Corrupt, "a manifest names a partition spec that the table lacks")
+                .with("table", &self.table)
+        })?;
+        let io = FileIO::new_with_memory();
+        let file = encode_group(&io, base.current_schema(), &spec, snapshot, group, &location).await;
+        let file = file.map_err(metadata_bug)?;
+        self.store_encoded(&io, &location, written).await?;
+        Ok(file)
+    }
+
+    async fn write_list(
+        &self,
+        snapshot: i64,
+        parent: Option<i64>,
+        sequence: i64,
+        manifests: Vec<ManifestFile>,
+        location: &str,
+        written: &mut Vec<String>,
+    ) -> Result<()> {
+        let io = FileIO::new_with_memory();
+        let encode = async {
+            let output = io.new_output(location)?.writer().await?;
+            let mut list = ManifestListWriter::v2(output, snapshot, parent, sequence);
+            list.add_manifests(manifests.into_iter())?;
+            list.close().await
+        };
+        encode.await.map_err(metadata_bug)?;
+        self.store_encoded(&io, location, written).await
+    }
+
+    /// What the library wrote into memory goes to the store, durably.
+    async fn store_encoded(&self, io: &FileIO, location: &str, written: &mut Vec<String>) -> Result<()> {
+        let read = async { io.new_input(location)?.read().await };
+        let bytes = read.await.map_err(metadata_bug)?;
+        let path = path_of(&self.store, location)?;
+        written.push(path.clone());
+        create(&self.store, &path, bytes).await
+    }
+}
+
+struct Built {
+    metadata: TableMetadata,
+    /// Locations of metadata files that have left the log.
+    expired: Vec<String>,
+}
+
+/// Entries that one new manifest holds.
+struct Group {
+    content: ManifestContentType,
+    spec: i32,
+    existing: Vec<ManifestEntryRef>,
+    removed: Vec<ManifestEntryRef>,
+    added: Vec<DataFile>,
+}
+
+struct ManifestPlan {
+    kept: Vec<ManifestFile>,
+    groups: Vec<Group>,
+    removed: Vec<ManifestEntryRef>,
+}
+
+/// Which manifests stay, and what the new ones hold: those that lose a file are rewritten, small ones are joined when
+/// they have become many, those without a live file go.
+fn plan_manifests(contents: &Contents, change: &FileChange, spec: i32) -> Result<ManifestPlan> {
+    let mut groups: HashMap<(ManifestContentType, i32), Group> = HashMap::new();
+    let join = |content| {
+        let small = contents.manifests.iter().filter(|m| m.file.content == content);
+        small.filter(|m| m.entries.len() < ENTRIES_OF_A_FULL_MANIFEST).count() >= SMALL_MANIFESTS
+    };
+    let joined = [join(ManifestContentType::Data), join(ManifestContentType::Deletes)];
+    let (mut kept, mut removed) = (Vec::new(), Vec::new());
+    for manifest in &contents.manifests {
+        let (file, entries) = (&manifest.file, &manifest.entries);
+        if !entries.iter().any(|e| e.is_alive()) {
+            continue;
+        }
+        let gone = |e: &ManifestEntryRef| e.is_alive() && change.removed.contains(e.file_path());
+        let small = entries.len() < ENTRIES_OF_A_FULL_MANIFEST && joined[file.content as usize];
+        if !small && !entries.iter().any(gone) {
+            kept.push(file.clone());
+            continue;
+        }
+        let target = groups
+            .entry((file.content, file.partition_spec_id))
+            .or_insert_with(|| Group::empty(file.content, file.partition_spec_id));
+        for entry in entries.iter().filter(|e| e.is_alive()) {
+            if gone(entry) {
+                target.removed.push(Arc::clone(entry));
+                removed.push(Arc::clone(entry));
+            } else {
+                target.existing.push(Arc::clone(entry));
+            }
+        }
+    }
+    if removed.len() != change.removed.len() {
+        return Err(Error::new(ErrorKind::Conflict, "a file that the commit removes is no longer in the table"));
+    }
+    for file in &change.added {
+        let content = manifest_content(file);
+        let target = groups.entry((content, spec)).or_insert_with(|| Group::empty(content, spec));
+        target.added.push(file.clone());
+    }
+    let mut groups: Vec<Group> = groups.into_values().collect();
+    groups.sort_by_key(|g| (g.content as i32, g.spec));
+    Ok(ManifestPlan { kept, groups, removed })
+}
+
+impl Group {
+    fn empty(content: ManifestContentType, spec: i32) -> Self {
+        Self { content, spec, existing: vec![], removed: vec![], added: vec![] }
+    }
+}
+
+fn manifest_content(file: &DataFile) -> ManifestContentType {
+    match file.content_type() {
+        DataContentType::Data => ManifestContentType::Data,
+        _ => ManifestContentType::Deletes,
+    }
+}
+
+async fn encode_group(
+    io: &FileIO,
+    schema: &SchemaRef,
+    spec: &PartitionSpecRef,
+    snapshot: i64,
+    group: &Group,
+    location: &str,
+) -> iceberg::Result<ManifestFile> {
+    let output = io.new_output(location)?;
+    let builder =
+        ManifestWriterBuilder::new(output, Some(snapshot), Arc::clone(schema), PartitionSpec::clone(spec));
+    let mut writer = match group.content {
+        ManifestContentType::Data => builder.build_v2_data(),
+        ManifestContentType::Deletes => builder.build_v2_deletes(),
+    };
+    for file in &group.added {
+        writer.add_file(file.clone(), -1)?;
+    }
+    for entry in &group.existing {
+        writer.add_existing_file(
+            entry.data_file().clone(),
+            entry.snapshot_id().unwrap_or_default(),
+            entry.sequence_number().unwrap_or_default(),
+            entry.file_sequence_number,
+        )?;
+    }
+    for entry in &group.removed {
+        writer.add_delete_file(
+            entry.data_file().clone(),
+            entry.sequence_number().unwrap_or_default(),
+            entry.file_sequence_number,
+        )?;
+    }
+    writer.write_manifest_file().await
+}
+
+fn summary(
+    request: &Request<'_>,
+    base: &TableMetadata,
+    removed: &[ManifestEntryRef],
+    parent: Option<&Summary>,
+) -> Result<Summary> {
+    let mut collector = SnapshotSummaryCollector::default();
+    let (schema, spec) = (base.current_schema(), unpartitioned(base)?);
+    for file in &request.change.added {
+        collector.add_file(file, Arc::clone(schema), Arc::clone(&spec));
+    }
+    for entry in removed {
+        collector.remove_file(entry.data_file(), Arc::clone(schema), Arc::clone(&spec));
+    }
+    let mut properties = collector.build();
+    let parent = parent.map(|s| &s.additional_properties);
+    for (total, added, gone) in TOTALS {
+        let value = carried_on(parent, &properties, total, added, gone);
+        properties.insert(total.into(), value.to_string());
+    }
+    let mark = serde_json::to_string(request.mark)
+        .map_err(|error| Error::new(ErrorKind::Bug, "could not write the mark").caused_by(error))?;
+    properties.insert(MARK_PROPERTY.into(), mark);
+    let operation = operation(request.change, request.replace);
+    Ok(Summary { operation, additional_properties: properties })
+}
+
+fn carried_on(
+    parent: Option<&HashMap<String, String>>,
+    now: &HashMap<String, String>,
+    total: &str,
+    added: &str,
+    gone: &str,
+) -> u64 {
+    let number = |map: &HashMap<String, String>, key| map.get(key).and_then(|t| t.parse::<u64>().ok()).unwrap_or(0);
+    let before = parent.map_or(0, |map| number(map, total));
+    (before + number(now, added)).saturating_sub(number(now, gone))
+}
+
+/// What the snapshot did, in the format's words.
+fn operation(change: &FileChange, replace: bool) -> Operation {
+    let adds_rows = change.added.iter().any(|f| f.content_type() == DataContentType::Data);
+    let adds_deletes = change.added.iter().any(|f| f.content_type() != DataContentType::Data);
+    match (replace, adds_rows, adds_deletes || !change.removed.is_empty()) {
+        (true, _, _) => Operation::Replace,
+        (false, _, false) => Operation::Append,
+        (false, true, true) => Operation::Overwrite,
+        (false, false, true) => Operation::Delete,
+    }
+}
+
+fn unpartitioned(metadata: &TableMetadata) -> Result<PartitionSpecRef> {
+    metadata.partition_specs_iter().find(|s| s.is_unpartitioned()).cloned().ok_or_else(|| {
+        Error::new(ErrorKind::Unsupported, "the table has lost its unpartitioned spec")
+            .remedied("`lakeward resync` the table under another name")
+    })
+}
+
+/// The id of the spec under which new files are written.
+pub(crate) fn unpartitioned_id(metadata: &TableMetadata) -> Result<i32> {
+    unpartitioned(metadata).map(|spec| spec.spec_id())
+}
+
+/// The number at the head of a metadata file's name; it grows by one with each commit.
+pub(crate) fn metadata_version(location: &str) -> Option<u64> {
+    let name = location.rsplit('/').next()?.strip_suffix(".metadata.json")?;
+    name.split('-').next()?.parse().ok()
+}
+
+fn new_snapshot_id(metadata: &TableMetadata) -> i64 {
+    loop {
+        let (high, low) = Uuid::new_v4().as_u64_pair();
+        let id = ((high ^ low) & (i64::MAX as u64)) as i64;
+        if id != 0 && metadata.snapshot_by_id(id).is_none() {
+            return id;
+        }
+    }
+}
+
+fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+async fn create(store: &Store, path: &str, content: Bytes) -> Result<()> {
+    if store.create(path, content).await? {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::Bug, "a metadata file of this name was there already").with("file", path))
+}
+
+/// Deletes what nothing names. What cannot be deleted costs space, never truth.
+pub(crate) async fn delete_quietly(store: &Store, paths: &[String]) {
+    for path in paths {
+        if let Err(error) = store.delete(path).await {
+            tracing::warn!(file = %path, %error, "could not delete a file that nothing names");
+        }
+    }
+}
+
+fn metadata_bug(error: iceberg::Error) -> Error {
+    Error::new(ErrorKind::Bug, "the table's metadata could not be built").caused_by(error)
+}

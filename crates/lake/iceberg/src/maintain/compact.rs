@@ -1,0 +1,175 @@
+//! Compaction: rows of worn and small files move into new ones; deletes that came meanwhile move with them.
+use std::collections::HashSet;
+
+use async_trait::async_trait;
+use iceberg::spec::DataFile as Entry;
+use lakeward_core::kill::{self, KillPoint};
+use lakeward_core::{Result, Upkeep, UpkeepDone, UpkeepOutcome, UpkeepPolicy};
+use lakeward_files::{Compacted, Compaction, CompactionPolicy, PositionDeletes, Store, compact};
+use roaring::RoaringBitmap;
+use uuid::Uuid;
+
+use super::ATTEMPTS;
+use crate::commit::{FileChange, Outcome, Request, delete_quietly, unpartitioned_id};
+use crate::datafile;
+use crate::stage::own_deletes;
+use crate::write::{IcebergTable, Suspect};
+
+/// A planned compaction.
+pub(super) struct Work {
+    compaction: Compaction,
+    store: Store,
+    table: String,
+    /// The numbering of files under which it was planned.
+    numbering: u64,
+}
+
+/// A finished compaction that waits for its commit.
+pub(super) struct Done {
+    compacted: Compacted,
+    numbering: u64,
+}
+
+/// What is worth rewriting now, if anything is.
+pub(super) fn plan(table: &IcebergTable, policy: &UpkeepPolicy) -> Option<Work> {
+    if policy.force_expire && !policy.force_compact {
+        return None;
+    }
+    let rules = CompactionPolicy {
+        target_file_bytes: policy.target_file_bytes,
+        force: policy.force_compact,
+        ..CompactionPolicy::default()
+    };
+    let chosen = compact::plan(&table.content.file_states(), &rules);
+    if chosen.is_empty() {
+        return None;
+    }
+    let mut options = table.options();
+    options.stem = format!("{}-compacted", table.committer.writer);
+    options.target_file_bytes = policy.target_file_bytes;
+    let compaction = Compaction::new(&table.content, &chosen, table.layout().clone(), options)?;
+    Some(Work {
+        compaction,
+        store: table.committer.store.clone(),
+        table: table.committer.table.to_string(),
+        numbering: table.numbering,
+    })
+}
+
+#[async_trait]
+impl Upkeep for Work {
+    fn describe(&self) -> String {
+        let (files, bytes) = self.compaction.input();
+        format!("compact {files} files ({bytes} bytes) of {}", self.table)
+    }
+
+    async fn run(self: Box<Self>) -> Result<UpkeepDone> {
+        let compacted = self.compaction.run(&self.store).await?;
+        kill::reached(KillPoint::CompactStage);
+        let done = Done { compacted, numbering: self.numbering };
+        Ok(super::finished(super::Done::Compaction(Box::new(done))))
+    }
+}
+
+/// One `replace` commit: the new files with the deletes that came meanwhile, instead of the old ones.
+pub(super) async fn commit(table: &mut IcebergTable, done: Done) -> Result<UpkeepOutcome> {
+    let store = table.committer.store.clone();
+    for _ in 0..ATTEMPTS {
+        table.refresh().await?;
+        let Some(late) = late_deletes(table, &done) else {
+            done.compacted.abandon(&store).await?;
+            return Ok(UpkeepOutcome::Dropped("its files were rewritten by another writer".into()));
+        };
+        let (change, delete_files) = change(table, &done.compacted, &late).await?;
+        let attempt = match request(table, &change).await? {
+            Some(attempt) => attempt,
+            None => break,
+        };
+        match attempt.outcome {
+            Outcome::Committed(head) => {
+                kill::reached(KillPoint::CompactCommit);
+                table.content.publish_compaction(&done.compacted, &late);
+                kill::reached(KillPoint::IndexPublish);
+                let told = told(&done.compacted);
+                table.advance(head).await?;
+                return Ok(UpkeepOutcome::Done(told));
+            }
+            Outcome::Lost => delete_quietly(&store, &delete_files).await,
+            Outcome::Failed(error) => {
+                delete_quietly(&store, &delete_files).await;
+                done.compacted.abandon(&store).await?;
+                return Err(error);
+            }
+            Outcome::Unknown(error) => {
+                let data = done.compacted.files.iter().map(|f| f.path.clone());
+                table.suspects.push(Suspect {
+                    metadata: attempt.written.first().cloned().into_iter().collect(),
+                    parent: table.head.as_ref().map(|h| h.location.clone()),
+                    paths: attempt.written.iter().cloned().chain(delete_files).chain(data).collect(),
+                });
+                return Err(error);
+            }
+        }
+    }
+    done.compacted.abandon(&store).await?;
+    Ok(UpkeepOutcome::Dropped("other writers of the table were always faster".into()))
+}
+
+/// `None` when a source file is gone, or the files were numbered anew since the plan.
+fn late_deletes(table: &IcebergTable, done: &Done) -> Option<Vec<RoaringBitmap>> {
+    let listed = done.compacted.sources.iter().all(|(_, path)| table.files.contains_key(path.as_ref()));
+    if !listed || table.numbering != done.numbering {
+        return None;
+    }
+    done.compacted.late_deletes(&table.content)
+}
+
+async fn request(table: &mut IcebergTable, change: &FileChange) -> Result<Option<crate::commit::Attempt>> {
+    let Some(mark) = table.mark()? else { return Ok(None) };
+    let request = Request {
+        head: table.head.as_ref(),
+        line: table.line,
+        change,
+        replace: true,
+        mark: &mark,
+        shape: None,
+        promote: false,
+        location: "",
+    };
+    Ok(Some(table.committer.snapshot(request, &mut table.cache).await))
+}
+
+/// The change of files, and the paths of the delete files that were written for it.
+async fn change(
+    table: &IcebergTable,
+    compacted: &Compacted,
+    late: &[RoaringBitmap],
+) -> Result<(FileChange, Vec<String>)> {
+    let store = &table.committer.store;
+    let schema = table.shape.schema()?;
+    let spec = table.head.as_ref().map_or(Ok(0), |head| unpartitioned_id(&head.metadata))?;
+    let mut paths = Vec::new();
+    let mut added: Vec<Entry> = Vec::new();
+    for (file, deleted) in compacted.files.iter().zip(late) {
+        added.push(datafile::data(store, file, &schema, spec)?);
+        if !deleted.is_empty() {
+            let path =
+                format!("{}/data/{}-{}-deletes.parquet", table.folder, table.committer.writer, Uuid::new_v4());
+            let location = store.url(&file.path);
+            let written = PositionDeletes::write(store, path.clone(), &location, deleted).await?;
+            added.push(datafile::deletes(store, &written, &location, spec)?);
+            paths.push(path);
+        }
+    }
+    let mut removed = HashSet::new();
+    for file in compacted.sources.iter().filter_map(|(_, path)| table.files.get(path.as_ref())) {
+        removed.insert(file.entry.file_path().to_owned());
+        removed.extend(own_deletes(file));
+    }
+    Ok((FileChange { added, removed }, paths))
+}
+
+fn told(compacted: &Compacted) -> String {
+    let rows: u64 = compacted.files.iter().map(|f| f.rows).sum();
+    format!("compacted {} files into {} ({rows} rows)", compacted.sources.len(), compacted.files.len())
+}

@@ -1,0 +1,48 @@
+//! Upkeep: what is worth doing now, and taking finished work in through the table's own committer.
+//!
+//! Both kinds are planned here, run detached, and end in one short commit that carries the mark on unchanged.
+//! Deliberately absent: a clock of its own. The engine says when.
+mod compact;
+mod expire;
+
+use lakeward_core::{Error, ErrorKind, Result, Upkeep, UpkeepDone, UpkeepOutcome, UpkeepPolicy};
+
+use crate::write::IcebergTable;
+
+/// A short commit is tried this often against other writers of the table before the work is dropped.
+const ATTEMPTS: usize = 8;
+
+/// Work that waits for its short commit.
+enum Done {
+    Compaction(Box<compact::Done>),
+    Expiry(expire::Done),
+}
+
+/// The most useful upkeep now: a forced one first, then compaction, then expiry.
+pub(crate) async fn plan(table: &mut IcebergTable, policy: &UpkeepPolicy) -> Result<Option<Box<dyn Upkeep>>> {
+    if table.head.is_none() {
+        return Ok(None);
+    }
+    expire::finish_interrupted(table).await?;
+    let expiry_first = policy.force_expire && !policy.force_compact;
+    if !expiry_first && let Some(work) = compact::plan(table, policy) {
+        return Ok(Some(Box::new(work)));
+    }
+    let work = expire::plan(table, policy)?;
+    Ok(work.map(|work| Box::new(work) as Box<dyn Upkeep>))
+}
+
+/// Commits finished work, or drops it.
+pub(crate) async fn commit(table: &mut IcebergTable, done: UpkeepDone) -> Result<UpkeepOutcome> {
+    let done = done.payload.downcast::<Done>().map_err(|_| {
+        Error::new(ErrorKind::Bug, "upkeep of another sink came to be committed")
+    })?;
+    match *done {
+        Done::Compaction(done) => compact::commit(table, *done).await,
+        Done::Expiry(done) => expire::commit(table, done).await,
+    }
+}
+
+fn finished(done: Done) -> UpkeepDone {
+    UpkeepDone { payload: Box::new(done) }
+}

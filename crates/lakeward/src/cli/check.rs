@@ -1,0 +1,106 @@
+//! `lakeward check`: every finding of source and lake with its remedy. Changes nothing.
+use clap::Args;
+use lakeward_core::{CheckReport, Finding, Severity};
+use serde_json::json;
+
+use super::{FileArg, out};
+use crate::exit::{Failure, OPERATOR};
+use crate::loaded::{self, Opened};
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  lakeward check shop.yaml
+  lakeward check shop.yaml --json
+
+Exit status 1 when a finding is `refused`: the pipeline would not start.")]
+pub(super) struct CheckArgs {
+    #[command(flatten)]
+    file: FileArg,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) async fn run(args: CheckArgs) -> Result<(), Failure> {
+    let opened = loaded::load(&args.file.file)?.open().await?;
+    let (source, sink) = reports(&opened).await?;
+    if args.json {
+        out::json(&json!({ "source": source, "sink": sink }))?;
+    } else {
+        print(&source, &sink);
+    }
+    if refused(&source, &sink).next().is_some() { Err(Failure::Told(OPERATOR)) } else { Ok(()) }
+}
+
+async fn reports(opened: &Opened) -> Result<(CheckReport, CheckReport), Failure> {
+    let source = opened.source.check().await?;
+    let sink = opened.sink.check().await?;
+    Ok((source, sink))
+}
+
+fn refused<'a>(source: &'a CheckReport, sink: &'a CheckReport) -> impl Iterator<Item = &'a Finding> {
+    source.findings.iter().chain(&sink.findings).filter(|f| f.severity == Severity::Refused)
+}
+
+fn print(source: &CheckReport, sink: &CheckReport) {
+    for (part, report) in [("source", source), ("sink", sink)] {
+        out::line(&format!("{part}: {}", report.server));
+        for text in report.findings.iter().map(words) {
+            out::line(&text);
+        }
+    }
+    let n = refused(source, sink).count();
+    let verdict = if n == 0 { "nothing in the way".to_owned() } else { format!("{n} refused") };
+    out::line(&verdict);
+}
+
+/// A finding as people read it.
+pub(super) fn words(finding: &Finding) -> String {
+    let severity = match finding.severity {
+        Severity::Note => "note",
+        Severity::Warning => "warning",
+        Severity::Refused => "refused",
+    };
+    let Finding { about, message, remedy, .. } = finding;
+    let remedy = if remedy.is_empty() { String::new() } else { format!("\n    remedy: {remedy}") };
+    format!("  {severity}: {about}: {message}{remedy}")
+}
+
+/// What keeps a pipeline from starting, as one error; nothing when there is nothing.
+pub(super) async fn gate(opened: &Opened) -> Result<(), Failure> {
+    use lakeward_core::{Error, ErrorKind, Retry};
+    let (source, sink) = match reports(opened).await {
+        Ok(reports) => reports,
+        // What passes by itself is the pipeline's to wait for.
+        Err(Failure::Stopped(error)) if error.kind().retry() == Retry::Backoff => return Ok(()),
+        Err(failure) => return Err(failure),
+    };
+    let findings: Vec<_> = refused(&source, &sink).collect();
+    let Some(first) = findings.first() else { return Ok(()) };
+    let list = findings.iter().map(|f| words(f)).collect::<Vec<_>>().join("\n");
+    Err(Error::new(ErrorKind::Unsupported, "the pipeline cannot start")
+        .with("refused", findings.len())
+        .caused_by(format!("\n{list}"))
+        .remedied(first.remedy.clone())
+        .into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_finding_says_what_to_type() {
+        let finding = Finding {
+            severity: Severity::Refused,
+            about: "public.t".into(),
+            message: "has no replica identity".into(),
+            remedy: "ALTER TABLE public.t REPLICA IDENTITY FULL".into(),
+        };
+        assert_eq!(
+            words(&finding),
+            "  refused: public.t: has no replica identity\n    remedy: ALTER TABLE public.t REPLICA IDENTITY FULL"
+        );
+    }
+}

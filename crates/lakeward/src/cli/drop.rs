@@ -1,0 +1,85 @@
+//! `lakeward drop`: removes what the pipeline made on the source; with `--tables` its lake tables and ledger too.
+use clap::Args;
+use lakeward_core::{Error, ErrorKind, Result};
+use lakeward_engine::commit::ledger::{Entrance, Ledger};
+use lakeward_engine::commit::state::State;
+
+use super::{FileArg, out};
+use crate::control::{self, Request};
+use crate::exit::Failure;
+use crate::loaded::{self, Opened};
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  lakeward drop shop.yaml              the slot and the publication go, the lake tables stay
+  lakeward drop shop.yaml --tables     the lake tables and the ledger go too
+
+A slot that nobody reads keeps the source's log for ever: drop a pipeline that will not run again.")]
+pub(super) struct DropArgs {
+    #[command(flatten)]
+    file: FileArg,
+    /// Remove the pipeline's tables from the lake, with their rows
+    #[arg(long)]
+    tables: bool,
+    /// Fence a writer that was active a moment ago and does not answer
+    #[arg(long)]
+    take_over: bool,
+}
+
+pub(super) async fn run(args: DropArgs) -> Result<(), Failure> {
+    let loaded = loaded::load(&args.file.file)?;
+    refuse_if_running(&loaded.options.state_dir).await?;
+    let opened = loaded.open().await?;
+    let mut ledger = Ledger::enter(opened.ledger(), &entrance(&opened, args.take_over)).await?;
+    opened.source.remove().await?;
+    out::line("source: what the pipeline made there is gone");
+    if args.tables {
+        drop_tables(&opened, ledger.state()).await?;
+        forget(&opened).await?;
+    } else {
+        ledger.release().await?;
+    }
+    Ok(())
+}
+
+async fn refuse_if_running(state_dir: &std::path::Path) -> Result<()> {
+    match control::call(state_dir, &Request::Status).await {
+        Ok(None) => Ok(()),
+        _ => Err(Error::new(ErrorKind::Conflict, "the pipeline is running")
+            .remedied("stop it first: one SIGTERM, then wait for its end")),
+    }
+}
+
+fn entrance(opened: &Opened, take_over: bool) -> Entrance {
+    Entrance {
+        writer: opened.env.writer.clone(),
+        lock: opened.env.writer.clone(),
+        predecessor_lock: None,
+        take_over,
+        commit_interval: opened.options.commit_interval.0,
+    }
+}
+
+async fn drop_tables(opened: &Opened, state: &State) -> Result<()> {
+    for (table, schema) in &state.schemas {
+        if let Some(copy) = state.tables.get(table).and_then(|t| t.copy.as_ref()) {
+            opened.sink.drop_copy(schema, copy.generation).await?;
+        }
+        opened.sink.drop_table(schema).await?;
+        out::line(&format!("{table}: gone from the lake"));
+    }
+    Ok(())
+}
+
+/// Newest first: a ledger that lost its end is only shorter; one that lost its beginning is damaged.
+async fn forget(opened: &Opened) -> Result<()> {
+    let ledger = opened.ledger();
+    let mut names = ledger.list().await?;
+    names.sort();
+    for name in names.iter().rev() {
+        ledger.delete(name).await?;
+    }
+    out::line("ledger: gone");
+    Ok(())
+}

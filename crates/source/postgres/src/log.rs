@@ -1,0 +1,357 @@
+//! The log as a [`ChangeStream`]: reads the walsender, asks the catalogue where tables change, folds.
+//!
+//! Deliberately absent: retries and reconnecting (the engine opens a new stream).
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use lakeward_core::{
+    ChangeStream, Divergence, Error, ErrorKind, Fill, Result, SchemaChange, SourceEvent, StartAt,
+    TableSchema,
+};
+use tokio::io::ReadHalf;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::batch::Layout;
+use crate::catalog::{Catalog, Described};
+use crate::decode::{self, Message, RelationMessage};
+use crate::feedback::Feedback;
+use crate::fold::{Fold, OpenLayout};
+use crate::position::{Place, parse_lsn, print_lsn, resume_lsn};
+use crate::relation::{self, Known, Resolved, Step};
+use crate::types::PgType;
+use crate::wire::{self, BoxedSocket, CopyBoth, Frames, Refusal, ReplicationConnection};
+
+/// While more keeps coming, closed transactions go out after this long. Longer makes larger batches, and staler ones.
+const FRESH: Duration = Duration::from_millis(50);
+/// A server that was asked and says nothing for this long is gone.
+const SILENCE: Duration = Duration::from_secs(60);
+/// How long another reader of the slot is waited for: a dead one of ours goes when the server notices.
+const SLOT_BUSY: Duration = Duration::from_secs(20);
+/// How long the catalogue may lag behind a commit that the log has delivered (synchronous standbys hold commits back).
+const CATALOGUE_LAG: Duration = Duration::from_secs(10);
+
+/// Opens the log. `confirmed` holds the LSN that may be released; the stream's own task tells the server.
+///
+/// # Errors
+/// `LogGone` when the slot is missing, invalidated or already past `from`, or when `from` is of another server;
+/// `Unreachable`, `Auth`, `Conflict` (slot in use).
+pub async fn open(
+    catalog: Arc<Catalog>,
+    from: StartAt,
+    known: &[Arc<TableSchema>],
+    confirmed: Arc<AtomicU64>,
+) -> Result<Box<dyn ChangeStream>> {
+    let (StartAt::Beginning(position) | StartAt::After(position)) = from;
+    let (place, resume) = (Place::parse(&position)?, resume_lsn(&position)?);
+    let settings = Arc::clone(catalog.settings());
+    let deadline = Instant::now() + SLOT_BUSY;
+    let copy = loop {
+        let mut connection = ReplicationConnection::connect(&settings).await?;
+        let patience = examine(&mut connection, &settings.slot, place, resume).await?;
+        match connection.stream(&settings.slot, &settings.publication, resume).await {
+            Ok(copy) => break (copy, patience),
+            Err(error) if error.kind() == ErrorKind::Conflict && Instant::now() < deadline => {
+                tracing::debug!(slot = settings.slot, "the slot is in use, waiting");
+                sleep(Duration::from_millis(200)).await;
+            }
+            Err(error) => return Err(error),
+        }
+    };
+    let (CopyBoth { reader, frames, writer }, patience) = copy;
+    let known = known.iter().filter_map(|s| Some((s.identity.0.parse().ok()?, Arc::clone(s))));
+    Ok(Box::new(Log {
+        socket: reader,
+        frames,
+        fold: Fold::new(place.system, place.lsn),
+        feedback: Feedback::start(writer, confirmed, resume, patience),
+        known: known.collect(),
+        catalog,
+        gathering_since: None,
+    }))
+}
+
+/// Whether the slot still holds what is owed. Returns the server's patience with a silent client.
+async fn examine(
+    connection: &mut ReplicationConnection,
+    slot: &str,
+    place: Place,
+    resume: u64,
+) -> Result<Option<Duration>> {
+    let identity = connection.identify().await?;
+    let gone = |what: &'static str| {
+        Error::new(ErrorKind::LogGone, what)
+            .with("slot", slot)
+            .with("position", print_lsn(resume))
+            .remedied("load the tables again: `lakeward resync`")
+    };
+    if identity.system != place.system {
+        return Err(gone("this is another server than the one that was followed")
+            .with("system", identity.system));
+    }
+    if identity.flushed < resume {
+        return Err(gone("the server's log ends before what was followed: it was restored or failed over")
+            .with("server", print_lsn(identity.flushed)));
+    }
+    let state = connection.slot(slot).await?;
+    let Some(state) = state else {
+        return Err(gone("the replication slot is gone"));
+    };
+    if state.lost {
+        return Err(gone("the server has invalidated the replication slot"));
+    }
+    if state.confirmed.is_some_and(|confirmed| confirmed > resume) {
+        return Err(gone("the slot begins later than what is owed")
+            .with("confirmed", print_lsn(state.confirmed.unwrap_or_default())));
+    }
+    connection.sender_timeout().await
+}
+
+struct Log {
+    socket: ReadHalf<BoxedSocket>,
+    frames: Frames,
+    fold: Fold,
+    feedback: Feedback,
+    catalog: Arc<Catalog>,
+    known: HashMap<u32, Arc<TableSchema>>,
+    gathering_since: Option<Instant>,
+}
+
+#[async_trait]
+impl ChangeStream for Log {
+    async fn next(&mut self) -> Result<SourceEvent> {
+        loop {
+            if let Some(event) = self.fold.pop() {
+                return Ok(event);
+            }
+            if !self.step().await? {
+                self.read().await?;
+            }
+        }
+    }
+}
+
+impl Log {
+    /// Uses one message; `false`: none is there.
+    async fn step(&mut self) -> Result<bool> {
+        let Some(frame) = self.frames.peek()? else { return Ok(false) };
+        match (frame.tag, frame.body.first()) {
+            (b'd', Some(b'w')) => self.data().await?,
+            (b'd', Some(b'k')) => self.keepalive()?,
+            (b'd', _) => return Err(unknown(frame.body.first().copied())),
+            (b'E', _) => return Err(Refusal::parse(frame.body).into_error(wire::Step::Stream)),
+            (b'c' | b'Z' | b'C', _) => return Err(wire::closed()),
+            (b'N' | b'S' | b'A', _) => {}
+            (tag, _) => return Err(unknown(Some(tag))),
+        }
+        self.frames.consume();
+        Ok(true)
+    }
+
+    fn keepalive(&mut self) -> Result<()> {
+        let Some(frame) = self.frames.peek()? else { return Ok(()) };
+        let (Some([_, lsn @ ..]), Some(ask)) = (frame.body.first_chunk::<9>(), frame.body.get(17))
+        else {
+            return Err(unknown(Some(b'k')));
+        };
+        let (lsn, ask) = (u64::from_be_bytes(*lsn), *ask);
+        if ask == 1 {
+            self.feedback.answer();
+        }
+        self.fold.keepalive(lsn)?;
+        self.gathering_since = None;
+        Ok(())
+    }
+
+    async fn data(&mut self) -> Result<()> {
+        /// Kind, start, end, time.
+        const HEADER: usize = 25;
+        let Some(frame) = self.frames.peek()? else { return Ok(()) };
+        let body = frame.body.get(HEADER..).ok_or_else(|| unknown(Some(b'w')))?;
+        match decode::parse(body, self.fold.streaming())? {
+            Message::Relation { xid, relation } => self.relation(xid, relation).await,
+            Message::StreamCommit { xid, end } => {
+                self.verify_open(xid).await?;
+                self.fold.apply(Message::StreamCommit { xid, end })
+            }
+            message => self.fold.apply(message),
+        }
+    }
+
+    /// Reads more. When nothing is there, or enough time has passed, lets closed transactions go first.
+    async fn read(&mut self) -> Result<()> {
+        let since = *self.gathering_since.get_or_insert_with(Instant::now);
+        if self.fold.may_flush() && since.elapsed() >= FRESH {
+            return self.let_go();
+        }
+        self.frames.gather().await;
+        let read = match self.frames.try_fill(&mut self.socket).await.map_err(wire::broken)? {
+            Some(read) => read,
+            None if self.fold.may_flush() => return self.let_go(),
+            None => match timeout(SILENCE, self.frames.fill(&mut self.socket)).await {
+                Ok(read) => read.map_err(wire::broken)?,
+                Err(_) => return Err(Error::new(ErrorKind::Unreachable, "the server fell silent")),
+            },
+        };
+        if read == 0 { Err(wire::closed()) } else { Ok(()) }
+    }
+
+    fn let_go(&mut self) -> Result<()> {
+        self.gathering_since = None;
+        self.fold.flush()
+    }
+
+    fn told(&self, relid: u32) -> Option<Arc<TableSchema>> {
+        let layout = self.fold.layout(relid).map(|layout| Arc::clone(&layout.schema));
+        layout.or_else(|| self.known.get(&relid).cloned())
+    }
+
+    /// A table's columns are announced: everything is asked first and done afterwards, so that a cancelled call leaves
+    /// the message where it was.
+    async fn relation(&mut self, xid: Option<u32>, message: RelationMessage) -> Result<()> {
+        let relid = message.relid;
+        let told = self.told(relid);
+        let open = self.fold.streaming();
+        let xid_now = self.fold.transaction(xid).map(|t| t.id.0 as u32);
+        let (now, types, seen) = self.ask(&message, told.as_deref(), if open { None } else { xid_now }).await?;
+        let known =
+            Known { told: told.as_deref(), relation: &message, types: &types, now: &now, unseen_ddl: open || !seen };
+        let resolved = relation::resolve(known);
+        let doubt = resolved.diverged.is_some() && !resolved.exact && !open;
+        let until = if doubt { Some(self.log_end().await?) } else { None };
+        self.settle(xid, message, told, resolved, until)
+    }
+
+    fn settle(
+        &mut self,
+        xid: Option<u32>,
+        message: RelationMessage,
+        told: Option<Arc<TableSchema>>,
+        resolved: Resolved,
+        until: Option<u64>,
+    ) -> Result<()> {
+        let open = self.fold.streaming();
+        let transaction = if open { self.fold.transaction(xid) } else { None };
+        let after = Arc::new(resolved.schema);
+        let policy = self.catalog.settings().unrepresentable;
+        let layout = Layout::new(message.relid, Arc::clone(&after), resolved.slots, policy)
+            .with_defaults(resolved.defaults);
+        let changed = matches!(resolved.step, Step::Changed(_));
+        let event = match (resolved.step, told) {
+            (Step::Changed(fill), Some(before)) => {
+                tracing::info!(table = %after.table, version = %after.version, "the table has become another version");
+                let change = SchemaChange { before, after: Arc::clone(&after), fill, transaction };
+                Some(SourceEvent::Schema(change))
+            }
+            _ => None,
+        };
+        let unsure = changed || resolved.diverged.is_some();
+        let relid = message.relid;
+        let open_layout = OpenLayout {
+            part: 0,
+            layout: Arc::new(layout),
+            changed: (open && unsure).then(|| Arc::new(message)),
+        };
+        self.fold.install(xid, open_layout, event)?;
+        if !open {
+            self.known.remove(&relid);
+            if let Some(why) = resolved.diverged {
+                self.fold.diverged(after.table.clone(), why, until);
+            }
+        }
+        Ok(())
+    }
+
+    /// The catalogue and the types of the columns. `visible`: a transaction whose DDL the catalogue must show, if the
+    /// log's list is not the catalogue's; the last value says whether it does.
+    async fn ask(
+        &self,
+        message: &RelationMessage,
+        told: Option<&TableSchema>,
+        visible: Option<u32>,
+    ) -> Result<(Described, Vec<PgType>, bool)> {
+        let wanted: Vec<_> = message.columns.iter().map(|c| (c.type_oid, c.typmod)).collect();
+        let types = self.catalog.pg_types(&wanted).await?;
+        let deadline = Instant::now() + CATALOGUE_LAG;
+        loop {
+            let running = match visible {
+                Some(xid) => self.catalog.is_running(xid).await?,
+                None => false,
+            };
+            let Some(now) = self.catalog.describe(message.relid).await? else {
+                return Ok((relation::as_told(message, told), types, true));
+            };
+            if !running || relation::is_current(message, &now) {
+                return Ok((now, types, true));
+            }
+            if Instant::now() > deadline {
+                return Ok((now, types, false));
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    async fn log_end(&self) -> Result<u64> {
+        self.catalog.log_end().await
+    }
+
+    /// An open transaction that changed tables commits: now the catalogue can tell whether what was assumed inside it
+    /// was right.
+    async fn verify_open(&mut self, top: u32) -> Result<()> {
+        let changed: Vec<OpenLayout> =
+            self.fold.open_layouts(top).iter().filter(|l| l.changed.is_some()).cloned().collect();
+        let mut wrong = Vec::new();
+        for open in changed {
+            let Some(message) = &open.changed else { continue };
+            let relid = message.relid;
+            let told = self.fold.base(relid).map(|l| Arc::clone(&l.schema));
+            let told = told.or_else(|| self.known.get(&relid).cloned());
+            let (now, types, seen) = self.ask(message, told.as_deref(), Some(top)).await?;
+            let known = Known {
+                told: told.as_deref(),
+                relation: message,
+                types: &types,
+                now: &now,
+                unseen_ddl: !seen,
+            };
+            if let Some(why) = verdict(&open, relation::resolve(known), seen) {
+                wrong.push((open.layout.schema.table.clone(), why));
+            }
+        }
+        if wrong.is_empty() {
+            return Ok(());
+        }
+        let until = self.log_end().await?;
+        for (table, why) in wrong {
+            self.fold.diverged(table, why, Some(until));
+        }
+        Ok(())
+    }
+}
+
+/// What was assumed inside an open transaction against what its commit shows. Inside, new columns were assumed to hold
+/// NULL in older rows.
+fn verdict(open: &OpenLayout, resolved: Resolved, seen: bool) -> Option<Divergence> {
+    if !seen || resolved.schema.version != open.layout.schema.version {
+        return Some(Divergence::SchemaUnknown);
+    }
+    let filled = match &resolved.step {
+        Step::Changed(fills) => fills.iter().any(|fill| !matches!(fill, Fill::Null)),
+        _ => false,
+    };
+    resolved.diverged.or(filled.then_some(Divergence::Rewritten))
+}
+
+#[cold]
+fn unknown(kind: Option<u8>) -> Error {
+    Error::new(ErrorKind::Corrupt, "the server's stream is not understood")
+        .with("message", char::from(kind.unwrap_or(b'?')).escape_default())
+}
+
+/// Reads `pg_current_wal_insert_lsn()`.
+pub(crate) fn lsn_cell(text: Option<&str>) -> Result<u64> {
+    text.and_then(parse_lsn)
+        .ok_or_else(|| Error::new(ErrorKind::Corrupt, "the server's LSN is not understood"))
+}

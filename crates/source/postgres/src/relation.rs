@@ -1,0 +1,448 @@
+//! Which column is which at a place of the log: the log's own list of columns against a catalogue that is newer.
+//!
+//! The log names a table's live columns in `attnum` order, without the numbers. Numbers are never used again, the
+//! catalogue keeps those of dropped columns, so the two lists can be laid against each other. Everything here is pure.
+//!
+//! Facts that the rules rest on: a column that is live now and older than the newest one the log names must be among
+//! those it names; a name may have moved since; a type may have changed since; uncommitted DDL is in the log's list
+//! and not in the catalogue.
+use lakeward_core::{ColumnId, Divergence, Fill, TableId, TableSchema};
+
+use crate::catalog::{Attribute, ChosenColumn, Described, Note};
+use crate::decode::RelationMessage;
+use crate::types::{ColumnBuilder, PgType};
+
+/// What is known when a `Relation` message comes.
+#[derive(Debug, Clone, Copy)]
+pub struct Known<'a> {
+    /// What the engine holds of the table at this place; `None`: nothing.
+    pub told: Option<&'a TableSchema>,
+    /// The log's list.
+    pub relation: &'a RelationMessage,
+    /// The types of its columns, one for one.
+    pub types: &'a [PgType],
+    /// The catalogue now.
+    pub now: &'a Described,
+    /// The message stands in a transaction whose own DDL the catalogue may not show yet.
+    pub unseen_ddl: bool,
+}
+
+/// The answer.
+#[derive(Debug)]
+pub struct Resolved {
+    /// What rows become.
+    pub schema: TableSchema,
+    /// Per column of the log its place in `schema`; `None`: it came and went, and is not followed.
+    pub slots: Vec<Option<u32>>,
+    /// Columns of `schema` that the log does not have at this place.
+    pub defaults: Vec<(u32, Default)>,
+    /// How `schema` follows from what was told.
+    pub step: Step,
+    /// Rows changed that the log did not carry, or nobody can say which column is which.
+    pub diverged: Option<Divergence>,
+    /// Whether a divergence, if any, lies exactly here and not at some later place of the log.
+    pub exact: bool,
+}
+
+/// How a schema follows from what was told before.
+#[derive(Debug)]
+pub enum Step {
+    /// Nothing was told.
+    First,
+    /// It is what was told.
+    Same,
+    /// What was told is newer than this place of the log: rows are given the newer shape.
+    Behind,
+    /// The table has become another version; one fill per column.
+    Changed(Vec<Fill>),
+}
+
+/// What a row written before a column came shows in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Default {
+    /// NULL.
+    Null,
+    /// This value, as the type's output text.
+    Text(String),
+    /// Not known.
+    Absent,
+}
+
+/// Decides.
+pub fn resolve(known: Known<'_>) -> Resolved {
+    let aligned = align(&known);
+    let schema = schema(&known, &aligned.numbers);
+    let slots = slots(&schema, &aligned.numbers);
+    let resolved = |schema, step| Resolved {
+        schema,
+        slots: slots.clone(),
+        defaults: Vec::new(),
+        step,
+        diverged: (!aligned.certain).then_some(Divergence::SchemaUnknown),
+        exact: true,
+    };
+    let Some(told) = known.told else { return resolved(schema, Step::First) };
+    let rewritten = rewritten(told, known.now);
+    if schema.version == told.version {
+        let mut same = resolved(schema, Step::Same);
+        if rewritten {
+            same.diverged.get_or_insert(Divergence::Rewritten);
+        }
+        same.exact = false;
+        return same;
+    }
+    if let Some(behind) = behind(&known, told, &aligned) {
+        return behind;
+    }
+    let retyped = retyped(told, &schema);
+    let fills = fills(told, &schema, known.now, rewritten);
+    let unknown = fills.iter().any(|fill| matches!(fill, Fill::Unknown));
+    let explained = retyped || unknown;
+    let mut changed = resolved(schema, Step::Changed(fills));
+    if explained || rewritten {
+        changed.diverged.get_or_insert(Divergence::Rewritten);
+    }
+    changed.exact = explained && changed.schema.version == known.now.schema().version;
+    changed
+}
+
+/// Whether the log's list is the catalogue's, name for name and type for type.
+pub fn is_current(relation: &RelationMessage, now: &Described) -> bool {
+    let same = |(column, attribute): (&crate::decode::RelationColumn, &Attribute)| {
+        column.name == attribute.name
+            && column.type_oid == attribute.type_oid
+            && column.typmod == attribute.type_modifier
+    };
+    relation.columns.len() == now.live().count()
+        && relation.columns.iter().zip(now.live()).all(same)
+}
+
+/// A stand-in for the catalogue of a table that is gone: as it was told.
+pub fn as_told(relation: &RelationMessage, told: Option<&TableSchema>) -> Described {
+    let attribute = |(index, number, name): (usize, i16, &str)| Attribute {
+        number,
+        name: name.to_owned(),
+        type_oid: relation.columns.get(index).map_or(0, |c| c.type_oid),
+        type_modifier: relation.columns.get(index).map_or(-1, |c| c.typmod),
+        pg_type: None,
+        not_null: false,
+        has_default: false,
+        dropped: false,
+        generated: false,
+        has_missing: false,
+        missing: None,
+        xmin: 0,
+    };
+    let numbered = told.map(|told| {
+        told.columns.iter().enumerate().map(|(i, c)| (i, c.id.0 as i16, c.name.as_str()))
+    });
+    let note = told.and_then(Note::of).unwrap_or_default();
+    Described {
+        oid: relation.relid,
+        table: TableId::new(&relation.namespace, &relation.name),
+        file_node: note.file_node,
+        replica_identity: char::from(relation.identity),
+        attributes: numbered.into_iter().flatten().map(attribute).collect(),
+        key: told
+            .into_iter()
+            .flat_map(|t| t.key_columns().map(|c| c.id.0 as i16))
+            .collect(),
+    }
+}
+
+/// The log's columns, numbered.
+#[derive(Debug, PartialEq, Eq)]
+struct Aligned {
+    numbers: Vec<i16>,
+    certain: bool,
+}
+
+/// One place where a column of the log may belong.
+struct Place<'a> {
+    number: i16,
+    attribute: Option<&'a Attribute>,
+}
+
+/// Evidence that a column of the log is the one at a place. Name and type together outweigh either, and what the
+/// catalogue says weighs as much as what was told: where both fit different places nobody can say.
+const BOTH: i64 = 4;
+const NAME: i64 = 2;
+const TYPE: i64 = 1;
+/// Cost of passing a live column over, where the message's own transaction may have dropped it.
+const PASS_LIVE: i64 = -3;
+const IMPOSSIBLE: i64 = i64::MIN / 2;
+
+fn align(known: &Known<'_>) -> Aligned {
+    let places = |virtual_places: usize| -> Vec<Place<'_>> {
+        let real: Vec<_> = known
+            .now
+            .attributes
+            .iter()
+            .filter(|a| !a.generated)
+            .map(|a| Place { number: a.number, attribute: Some(a) })
+            .collect();
+        let last = known.now.attributes.iter().map(|a| a.number).max().unwrap_or(0);
+        let more = (1..=virtual_places as i16)
+            .map(|n| Place { number: last.saturating_add(n), attribute: None });
+        real.into_iter().chain(more).collect()
+    };
+    let count = known.relation.columns.len();
+    let real = places(if known.unseen_ddl { count } else { 0 });
+    if let Some(aligned) = lay(known, &real) {
+        return aligned;
+    }
+    // The catalogue does not have enough columns: it has not caught up, or the table is another one.
+    match lay(known, &places(count)) {
+        Some(aligned) => Aligned { certain: false, ..aligned },
+        None => Aligned { numbers: (1..=count as i16).collect(), certain: false },
+    }
+}
+
+/// Lays the log's columns against `places`, in order, with the most evidence. `None`: impossible.
+fn lay(known: &Known<'_>, places: &[Place<'_>]) -> Option<Aligned> {
+    let (rows, width) = (known.relation.columns.len(), places.len() + 1);
+    let mut best = vec![IMPOSSIBLE; (rows + 1) * width];
+    best[rows * width..].fill(0);
+    for i in (0..rows).rev() {
+        for j in (0..places.len()).rev() {
+            let matched = best[(i + 1) * width + j + 1].saturating_add(evidence(known, i, &places[j]));
+            let passed = best[i * width + j + 1].saturating_add(pass(known, &places[j]));
+            best[i * width + j] = matched.max(passed);
+        }
+    }
+    if best[0] <= IMPOSSIBLE / 2 {
+        return None;
+    }
+    let walk = |prefer_match: bool| {
+        let (mut i, mut j, mut picked) = (0, 0, Vec::with_capacity(rows));
+        while i < rows && j < places.len() {
+            let here = best[i * width + j];
+            let passed = best[i * width + j + 1].saturating_add(pass(known, &places[j]));
+            let matched =
+                best[(i + 1) * width + j + 1].saturating_add(evidence(known, i, &places[j]));
+            if matched == here && (prefer_match || passed < here) {
+                picked.push(j);
+                i += 1;
+            }
+            j += 1;
+        }
+        picked
+    };
+    let (left, right) = (walk(true), walk(false));
+    let material = |j: &usize| {
+        let place = &places[*j];
+        place.attribute.is_none_or(|a| !a.dropped) || told_column(known, place.number).is_some()
+    };
+    let certain = left.iter().zip(&right).all(|(l, r)| l == r || !(material(l) || material(r)));
+    let numbers = right.iter().map(|j| places[*j].number).collect();
+    (right.len() == rows).then_some(Aligned { numbers, certain })
+}
+
+fn pass(known: &Known<'_>, place: &Place<'_>) -> i64 {
+    match place.attribute {
+        Some(attribute) if attribute.dropped => 0,
+        Some(_) if known.unseen_ddl => PASS_LIVE,
+        _ => IMPOSSIBLE,
+    }
+}
+
+fn evidence(known: &Known<'_>, index: usize, place: &Place<'_>) -> i64 {
+    let column = &known.relation.columns[index];
+    let weigh = |name: bool, of_type: bool| match (name, of_type) {
+        (true, true) => BOTH,
+        (true, false) => NAME,
+        (false, true) => TYPE,
+        (false, false) => 0,
+    };
+    let now = place.attribute.filter(|a| !a.dropped).map_or(0, |a| {
+        let of_type = a.type_oid == column.type_oid && a.type_modifier == column.typmod;
+        weigh(a.name == column.name, of_type)
+    });
+    let told = told_column(known, place.number).map_or(0, |c| {
+        let declared = known.types.get(index).is_some_and(|t| t.declared == c.declared);
+        weigh(c.name == column.name, declared)
+    });
+    // A place that nothing speaks for is worth less than a column that the catalogue cannot show yet.
+    let forgotten = place.attribute.is_some_and(|a| a.dropped) && known.unseen_ddl && told == 0;
+    now + told - i64::from(forgotten)
+}
+
+fn told_column<'a>(known: &Known<'a>, number: i16) -> Option<&'a lakeward_core::Column> {
+    known.told?.column(ColumnId(i32::from(number))).map(|(_, column)| column)
+}
+
+fn schema(known: &Known<'_>, numbers: &[i16]) -> TableSchema {
+    let followed = |number: i16| {
+        told_column(known, number).is_some()
+            || known.now.attribute(number).is_none_or(|attribute| !attribute.dropped)
+    };
+    let columns = known.relation.columns.iter().zip(known.types).zip(numbers);
+    let chosen = columns.filter(|(_, number)| followed(**number)).map(|((column, pg_type), number)| {
+        ChosenColumn { number: *number, name: column.name.clone(), pg_type: pg_type.clone() }
+    });
+    let table = TableId::new(&known.relation.namespace, &known.relation.name);
+    let now = known.now.schema_from(table, chosen);
+    let key = key(known, numbers, &now);
+    TableSchema::new(now.table, now.identity, now.columns, key, now.note)
+}
+
+/// The key at this place: with a replica identity by index what the log marks, in the catalogue's order where that is
+/// the same set; with `FULL` the catalogue's.
+fn key(known: &Known<'_>, numbers: &[i16], now: &TableSchema) -> Vec<u32> {
+    if !matches!(known.relation.identity, b'd' | b'i') {
+        return if known.relation.identity == b'f' { now.key.clone() } else { Vec::new() };
+    }
+    let columns = known.relation.columns.iter().zip(numbers);
+    let marked: Vec<u32> = columns
+        .filter(|(column, _)| column.key)
+        .filter_map(|(_, number)| index_of(now, *number))
+        .collect();
+    let same_set = marked.len() == now.key.len() && marked.iter().all(|m| now.key.contains(m));
+    if same_set { now.key.clone() } else { marked }
+}
+
+fn index_of(schema: &TableSchema, number: i16) -> Option<u32> {
+    schema.column(ColumnId(i32::from(number))).map(|(index, _)| index as u32)
+}
+
+fn slots(schema: &TableSchema, numbers: &[i16]) -> Vec<Option<u32>> {
+    numbers.iter().map(|number| index_of(schema, *number)).collect()
+}
+
+/// What was told is newer than this place: a column of it is not here yet, or it is the catalogue's own shape.
+fn behind(known: &Known<'_>, told: &TableSchema, aligned: &Aligned) -> Option<Resolved> {
+    let here = |id: ColumnId| aligned.numbers.iter().position(|n| i32::from(*n) == id.0);
+    let live = |id: ColumnId| {
+        let number = i16::try_from(id.0).ok()?;
+        known.now.attribute(number).filter(|a| !a.dropped)
+    };
+    let newer = told.columns.iter().any(|c| here(c.id).is_none() && live(c.id).is_some())
+        || told.version == known.now.schema().version;
+    let fits = told.columns.iter().all(|c| match here(c.id) {
+        Some(index) => known.types.get(index).is_some_and(|t| holds(&c.data_type, &t.data_type)),
+        None => live(c.id).is_some(),
+    });
+    let keyed = told.key_columns().all(|c| here(c.id).is_some());
+    if known.unseen_ddl || !(newer && fits && keyed) {
+        return None;
+    }
+    let lacking = told.columns.iter().enumerate().filter(|(_, c)| here(c.id).is_none());
+    let defaults = lacking
+        .map(|(index, c)| (index as u32, live(c.id).map_or(Default::Absent, default)))
+        .collect();
+    Some(Resolved {
+        schema: told.clone(),
+        slots: slots(told, &aligned.numbers),
+        defaults,
+        step: Step::Behind,
+        diverged: (!aligned.certain).then_some(Divergence::SchemaUnknown),
+        exact: false,
+    })
+}
+
+/// Whether the output text of every value of `from` is a value of `to` that a rewrite would have given.
+fn holds(to: &arrow_schema::DataType, from: &arrow_schema::DataType) -> bool {
+    use arrow_schema::DataType::{Decimal128, Int16, Int32, Int64};
+    match (from, to) {
+        (Int16, Int32 | Int64) | (Int32, Int64) => true,
+        (Decimal128(p, s), Decimal128(q, t)) => t >= s && i16::from(*q) - i16::from(*t) >= i16::from(*p) - i16::from(*s),
+        _ => from == to,
+    }
+}
+
+fn default(attribute: &Attribute) -> Default {
+    match (&attribute.missing, attribute.has_missing) {
+        (Some(text), true) => Default::Text(text.clone()),
+        (None, true) => Default::Absent,
+        (_, false) if attribute.has_default => Default::Absent,
+        (_, false) => Default::Null,
+    }
+}
+
+/// The table's file and its columns' catalogue rows both changed: a rewrite by DDL. `VACUUM FULL`, `CLUSTER` and
+/// `TRUNCATE` change the file alone.
+fn rewritten(told: &TableSchema, now: &Described) -> bool {
+    Note::of(told).is_some_and(|note| {
+        let same_columns = now.attributes.len() == note.attributes.len()
+            && now.attributes.iter().all(|a| note.attributes.get(&a.number) == Some(&a.xmin));
+        note.file_node != now.file_node && !same_columns
+    })
+}
+
+/// A column changed its type in a way that rewrites its values.
+fn retyped(told: &TableSchema, schema: &TableSchema) -> bool {
+    schema.columns.iter().any(|c| {
+        told.column(c.id).is_some_and(|(_, was)| {
+            was.declared != c.declared && !rewrites_nothing(&was.declared, &c.declared)
+        })
+    })
+}
+
+/// Type changes that leave every stored value as it is.
+fn rewrites_nothing(from: &str, to: &str) -> bool {
+    let (from, to) = (Declared::parse(from), Declared::parse(to));
+    match (from.name, to.name) {
+        ("character varying", "text") => true,
+        ("text", "character varying") => to.modifier.is_none(),
+        ("character varying", "character varying") => to.at_least(&from),
+        ("numeric", "numeric") => to.modifier.is_none() || (to.at_least(&from) && to.scale() == from.scale()),
+        _ => false,
+    }
+}
+
+/// `name(a,b)` as the server prints it.
+struct Declared<'a> {
+    name: &'a str,
+    modifier: Option<(u32, u32)>,
+}
+
+impl<'a> Declared<'a> {
+    fn parse(text: &'a str) -> Self {
+        let Some((name, rest)) = text.split_once('(') else {
+            return Self { name: text, modifier: None };
+        };
+        let mut numbers = rest.trim_end_matches(')').split(',').map(|n| n.trim().parse().ok());
+        let first = numbers.next().flatten();
+        let second = numbers.next().flatten().unwrap_or(0);
+        Self { name, modifier: first.map(|first| (first, second)) }
+    }
+
+    fn at_least(&self, other: &Self) -> bool {
+        match (self.modifier, other.modifier) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(a), Some(b)) => a.0 >= b.0,
+        }
+    }
+
+    fn scale(&self) -> Option<u32> {
+        self.modifier.map(|(_, scale)| scale)
+    }
+}
+
+fn fills(told: &TableSchema, schema: &TableSchema, now: &Described, rewritten: bool) -> Vec<Fill> {
+    schema
+        .columns
+        .iter()
+        .map(|column| {
+            if told.column(column.id).is_some() {
+                return Fill::Null;
+            }
+            let attribute = i16::try_from(column.id.0).ok().and_then(|n| now.attribute(n));
+            match attribute {
+                Some(a) if a.has_missing => constant(a, &column.data_type),
+                Some(_) if rewritten => Fill::Unknown,
+                _ => Fill::Null,
+            }
+        })
+        .collect()
+}
+
+fn constant(attribute: &Attribute, data_type: &arrow_schema::DataType) -> Fill {
+    let value = attribute.missing.as_ref().and_then(|text| {
+        let mut builder = ColumnBuilder::new(data_type, false).ok()?;
+        builder.push_text(text.as_bytes()).ok()?;
+        builder.finish().ok()
+    });
+    value.map_or(Fill::Unknown, Fill::Constant)
+}

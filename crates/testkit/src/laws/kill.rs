@@ -1,0 +1,297 @@
+//! The kill law: whichever step the product dies at, the next run makes source and lake equal.
+//!
+//! A dry run counts how often each kill point is reached. Then, for each point and its first, a
+//! middle and its last occurrence, a fresh world runs the same script, the product dies there, a
+//! successor follows, and the judge compares. A point that is never reached breaks the law.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use lakeward_core::kill::KillPoint;
+use tokio::sync::Mutex;
+use tokio::task::JoinSet;
+
+use super::Extent;
+use crate::judge::Judge;
+use crate::product::{Running, exit};
+use crate::workload::shop::Size;
+use crate::world::{CALL_LIMIT, LakeTarget, SourceServer, World};
+use crate::{Result, fail};
+
+/// Small, yet more chunks than readers for every table.
+const SIZE: Size = Size { customers: 400 };
+
+/// Trials at the same time: most of a trial is waiting.
+const AT_ONCE: usize = 3;
+
+/// How long, in polls of 20 ms, a death may come after the script's end.
+const GRACE_POLLS: u32 = 150;
+
+/// Which occurrences of a point are tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Occurrences {
+    /// A middle one.
+    Middle,
+    /// The first, a middle and the last one.
+    Three,
+}
+
+impl Occurrences {
+    fn of(self, count: u64) -> Vec<u64> {
+        let middle = count.div_ceil(2);
+        let mut chosen = match self {
+            Occurrences::Middle => vec![middle],
+            Occurrences::Three => vec![1, middle, count],
+        };
+        chosen.dedup();
+        chosen
+    }
+
+    /// What this extent asks of the pair whose turn it is.
+    pub fn for_extent(extent: Extent) -> Occurrences {
+        extent.choose(Occurrences::Middle, Occurrences::Three)
+    }
+}
+
+/// The law.
+pub async fn law<S: SourceServer, L: LakeTarget>(
+    source: Arc<S>,
+    occurrences: Occurrences,
+) -> Result<()> {
+    let template = template::<S, L>(&source).await?;
+    let counts = dry_run::<S, L>(&source, &template).await?;
+    println!("kill law, {}: reached {counts:?}", source.title());
+    let never: Vec<&str> = KillPoint::ALL
+        .iter()
+        .map(|point| point.name())
+        .filter(|name| !counts.contains_key(*name))
+        .collect();
+    if !never.is_empty() {
+        fail!("kill points never reached: {never:?}; reached: {counts:?}");
+    }
+    let trials: Vec<(String, u64)> = counts
+        .iter()
+        .flat_map(|(point, count)| occurrences.of(*count).into_iter().map(|n| (point.clone(), n)))
+        .collect();
+    try_all::<S, L>(source, template, trials).await
+}
+
+async fn try_all<S: SourceServer, L: LakeTarget>(
+    source: Arc<S>,
+    template: String,
+    trials: Vec<(String, u64)>,
+) -> Result<()> {
+    let total = trials.len();
+    let queue = Arc::new(Mutex::new(trials));
+    let mut workers = JoinSet::new();
+    for _ in 0..AT_ONCE {
+        let (source, template, queue) = (Arc::clone(&source), template.clone(), Arc::clone(&queue));
+        workers.spawn(async move {
+            let mut judge = Judge::start().await?;
+            let mut broken = Vec::new();
+            while let Some((point, n)) = { queue.lock().await.pop() } {
+                if let Err(error) = trial::<S, L>(&source, &template, &point, n, &mut judge).await {
+                    println!("kill law, {}: {point}:{n} BROKEN", source.title());
+                    broken.push(format!("died at {point}:{n}: {error}"));
+                }
+            }
+            Ok::<_, crate::Error>(broken)
+        });
+    }
+    let mut broken = Vec::new();
+    while let Some(part) = workers.join_next().await {
+        broken.extend(part??);
+    }
+    println!("kill law, {}: {total} deaths, {} broken", source.title(), broken.len());
+    if broken.is_empty() {
+        return Ok(());
+    }
+    fail!("{} of {total} deaths were not survived:\n{}", broken.len(), broken.join("\n\n"))
+}
+
+async fn template<S: SourceServer, L: LakeTarget>(source: &Arc<S>) -> Result<String> {
+    let world = World::<S, L>::create(Arc::clone(source), "kill_template").await?;
+    super::open_shop(&world, SIZE).await?;
+    Ok(world.database)
+}
+
+async fn world<S: SourceServer, L: LakeTarget>(
+    source: &Arc<S>,
+    template: &str,
+    name: &str,
+) -> Result<World<S, L>> {
+    source.copy_database(template, name).await?;
+    let mut world = World::over(Arc::clone(source), name)?;
+    world.options.memory = "32MiB".to_owned();
+    world.options.commit_interval = "150ms".to_owned();
+    world.options.rows_per_chunk = 200;
+    world.options.pipeline = vec![
+        "compaction: { interval: 300ms }".to_owned(),
+        "expiry: { interval: 300ms, retain: 1s }".to_owned(),
+    ];
+    Ok(world)
+}
+
+/// Runs the script undisturbed and counts the points that one process reaches.
+async fn dry_run<S: SourceServer, L: LakeTarget>(
+    source: &Arc<S>,
+    template: &str,
+) -> Result<BTreeMap<String, u64>> {
+    let world = world::<S, L>(source, template, "kill_dry").await?;
+    let log = world.home().join("points.log");
+    let running = world.run()?.log_points(&log).spawn()?;
+    script(&world).await?;
+    running.drain(CALL_LIMIT).await?.ensure(exit::DONE)?;
+    world.catch_up().await?;
+    world.judge(&mut Judge::start().await?).await?;
+    let counts = count(&log);
+    world.done().await?;
+    Ok(counts)
+}
+
+fn count(log: &Path) -> BTreeMap<String, u64> {
+    let mut counts = BTreeMap::new();
+    for line in fs::read_to_string(log).unwrap_or_default().lines() {
+        *counts.entry(line.to_owned()).or_insert(0) += 1;
+    }
+    counts
+}
+
+/// One death. Timing decides how often a point is reached, so the last occurrence may not come
+/// again: then an earlier one is taken.
+async fn trial<S: SourceServer, L: LakeTarget>(
+    source: &Arc<S>,
+    template: &str,
+    point: &str,
+    n: u64,
+    judge: &mut Judge,
+) -> Result<()> {
+    let mut n = n;
+    for _ in 0..4 {
+        let name = format!("kill_{}_{n}", point.replace('-', "_"));
+        let world = world::<S, L>(source, template, &name).await?;
+        let died = die_and_recover(&world, point, n).await?;
+        world.judge(judge).await?;
+        world.done().await?;
+        if died {
+            return Ok(());
+        }
+        n = (n * 2 / 3).max(1);
+    }
+    fail!("the product did not reach it again, down to occurrence {n}")
+}
+
+/// True if the product died at the point; false if it was not reached so often this time.
+async fn die_and_recover<S: SourceServer, L: LakeTarget>(
+    world: &World<S, L>,
+    point: &str,
+    n: u64,
+) -> Result<bool> {
+    let mut running = world.run()?.kill_at(point, n).spawn()?;
+    let written = AtomicBool::new(false);
+    let script = async {
+        let outcome = script(world).await;
+        written.store(true, Ordering::Relaxed);
+        outcome
+    };
+    let (script, died) = tokio::join!(script, dies(&mut running, &written));
+    script?;
+    if !died {
+        running.terminate();
+    } else {
+        world.follow()?.drain_after(Duration::from_millis(500)).await?;
+    }
+    let ended = running.wait(CALL_LIMIT).await?;
+    let killed = ended.killed();
+    if !killed {
+        ended.ensure(exit::DONE)?;
+    }
+    world.recover().await?;
+    Ok(killed)
+}
+
+/// Waits for the death; false if it has not come some seconds after all is written.
+async fn dies(running: &mut Running, written: &AtomicBool) -> bool {
+    let mut grace = GRACE_POLLS;
+    while !running.ended() {
+        if written.load(Ordering::Relaxed) {
+            grace -= 1;
+        }
+        if grace == 0 {
+            return false;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    true
+}
+
+/// What the source does while the product runs: every kind of change, paced, always the same.
+async fn script<S: SourceServer, L: LakeTarget>(world: &World<S, L>) -> Result<()> {
+    let mut session = world.session().await?;
+    for (step, sql) in STEPS.iter().enumerate() {
+        session.run(sql).await.map_err(|error| format!("step {step}: {error}"))?;
+        tokio::time::sleep(Duration::from_millis(150)).await;
+    }
+    Ok(())
+}
+
+const STEPS: &[&str] = &[
+    "UPDATE customers SET email = 'first ' || id WHERE id % 7 = 0",
+    "DELETE FROM visits WHERE id % 5 = 0",
+    "UPDATE events SET kind = 'beside toast' WHERE id % 16 = 0",
+    "BEGIN; UPDATE products SET sku = 'moved ' || sku WHERE price < 1; DELETE FROM orders WHERE customer % 50 = 3; COMMIT",
+    "UPDATE events SET id = id + 1000000 WHERE id % 40 = 0",
+    // streams while open, larger than the share of memory for open transactions
+    "BEGIN; \
+     INSERT INTO events (id, kind, body) SELECT i, 'large', (SELECT string_agg(md5(i::text || n), '') \
+       FROM generate_series(1, 150) n) FROM generate_series(2000001, 2006000) i; \
+     SAVEPOINT part; DELETE FROM customers WHERE id < 300; INSERT INTO visits SELECT i, 'never', 0 \
+       FROM generate_series(500001, 503000) i; ROLLBACK TO part; \
+     UPDATE customers SET last_name = 'in large' WHERE id % 9 = 0; COMMIT",
+    "ALTER TABLE customers ADD COLUMN rank int DEFAULT 7; UPDATE customers SET rank = id WHERE id % 2 = 0",
+    "BEGIN; INSERT INTO visits SELECT i, 'rolled back', 0 FROM generate_series(600001, 601000) i; ROLLBACK",
+    "TRUNCATE visits; INSERT INTO visits SELECT i, 'fresh', i FROM generate_series(1, 300) i",
+    "ALTER TABLE customers RENAME rank TO grade; UPDATE customers SET grade = -1 WHERE id % 3 = 0",
+    "DELETE FROM events WHERE id BETWEEN 2000001 AND 2004000",
+    "UPDATE events SET body = 'short now' WHERE id % 16 = 0",
+    "ALTER TABLE products ALTER name TYPE varchar(120); UPDATE products SET name = name || '!'",
+    "DELETE FROM order_items WHERE order_no % 3 = 0",
+    "INSERT INTO order_items SELECT i, 7, 'again', 1, 2.5 FROM generate_series(1, 400) i",
+    "UPDATE customers SET email = 'second ' || id WHERE id % 7 = 0",
+    "UPDATE orders SET state = 'done', note = NULL WHERE customer % 2 = 0",
+    "DELETE FROM customers WHERE id % 11 = 0",
+    "UPDATE visits SET seconds = seconds + 1",
+    "INSERT INTO customers (id, email, created) SELECT i, 'back', now() FROM generate_series(11, 400, 11) i",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::postgres::Postgres;
+    use crate::servers::Version;
+    use crate::workload::shop;
+
+    #[tokio::test]
+    async fn the_script_is_valid_on_every_server() {
+        for version in Version::ALL {
+            let server = Postgres::start(version).await.unwrap();
+            server.execute(shop::SCHEMA).await.unwrap();
+            server.execute(&SIZE.fill().join(";")).await.unwrap();
+            for step in STEPS {
+                server.execute(step).await.unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn first_middle_and_last_are_tried_once_each() {
+        assert_eq!(Occurrences::Three.of(1), [1]);
+        assert_eq!(Occurrences::Three.of(2), [1, 2]);
+        assert_eq!(Occurrences::Three.of(9), [1, 5, 9]);
+        assert_eq!(Occurrences::Middle.of(9), [5]);
+    }
+}

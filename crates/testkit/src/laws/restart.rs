@@ -1,0 +1,186 @@
+//! The restart law: a random workload, the product killed again and again, and at the end source
+//! and lake are equal. Tables are added and synced anew in mid-run.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use lakeward_core::kill::KillPoint;
+
+use super::{Extent, some_millis};
+use crate::judge::Judge;
+use crate::product::exit;
+use crate::workload::random::seed;
+use crate::workload::shop::Size;
+use crate::workload::{Counts, Drive, Kind, Plan, Random};
+use crate::world::{CALL_LIMIT, LakeTarget, SourceServer, World};
+use crate::{Result, fail};
+
+/// What a run must have seen before it counts.
+#[derive(Clone, Copy, Debug)]
+struct Goal {
+    restarts: u64,
+    changes: u64,
+    ddls: u64,
+    compactions: u64,
+    size: Size,
+    writers: u64,
+    time: Duration,
+}
+
+impl Goal {
+    fn of(extent: Extent) -> Goal {
+        Goal {
+            restarts: extent.choose(15, 50),
+            changes: extent.choose(50_000, 200_000),
+            ddls: extent.choose(8, 20),
+            compactions: extent.choose(1, 3),
+            size: Size { customers: extent.choose(1_500, 5_000) },
+            writers: 2,
+            time: Duration::from_secs(extent.choose(180, 1_800)),
+        }
+    }
+}
+
+/// The law. Whether the load runs beside it (`loading`) or the tables were loaded before.
+pub async fn law<S: SourceServer, L: LakeTarget>(
+    source: Arc<S>,
+    extent: Extent,
+    loading: bool,
+) -> Result<()> {
+    let (goal, seed) = (Goal::of(extent), seed());
+    let name = if loading { "restart_loading" } else { "restart_stream" };
+    println!("{name}, {}: LAKEWARD_SEED={seed}", source.title());
+    let world = prepare::<S, L>(source, name, goal, loading).await?;
+    let plan = Plan {
+        seed,
+        writers: goal.writers,
+        size: goal.size,
+        pause: Duration::from_millis(5),
+        ddl_pause: Some(Duration::from_millis(extent.choose(1_200, 2_500))),
+        large_rows: 3_000,
+    };
+    let drive = Drive::start(world.source.as_ref(), &world.database, &plan).await?;
+    let restarts = restart_until(&world, &drive, goal, Random::new(seed).fork(77)).await;
+    let counts = drive.finish().await.map_err(|error| format!("seed {seed}: {error}"))?;
+    let restarts = restarts.map_err(|error| format!("seed {seed}: {counts}: {error}"))?;
+    let verdict = settle(&world, seed)
+        .await
+        .map_err(|error| format!("seed {seed}: {restarts} restarts, {counts}: {error}"))?;
+    let compactions = reached(&world, KillPoint::CompactCommit);
+    let expiries = reached(&world, KillPoint::ExpireCommit);
+    println!(
+        "{name}, {}: seed {seed}, {restarts} restarts, {counts}, {compactions} compactions, {expiries} expiries, \
+         {} tables, {} rows agree",
+        world.source.title(),
+        verdict.0,
+        verdict.1
+    );
+    ensure(goal, restarts, &counts)?;
+    if compactions < goal.compactions || expiries == 0 {
+        fail!("the run was too quiet for {goal:?}: {compactions} compactions, {expiries} expiries");
+    }
+    world.done().await
+}
+
+async fn prepare<S: SourceServer, L: LakeTarget>(
+    source: Arc<S>,
+    name: &str,
+    goal: Goal,
+    loading: bool,
+) -> Result<World<S, L>> {
+    let mut world = World::<S, L>::create(source, name).await?;
+    super::open_shop(&world, goal.size).await?;
+    // at least 40 chunks of the load
+    world.options.rows_per_chunk = goal.size.rows() / 60;
+    world.options.pipeline = vec![
+        "compaction: { interval: 2s }".to_owned(),
+        "expiry: { interval: 3s, retain: 5s }".to_owned(),
+    ];
+    if !loading {
+        world.catch_up().await?;
+    }
+    Ok(world)
+}
+
+/// Kills, or now and then drains, the product until the goal is met or its time is over.
+async fn restart_until<S: SourceServer, L: LakeTarget>(
+    world: &World<S, L>,
+    drive: &Drive,
+    goal: Goal,
+    mut random: Random,
+) -> Result<u64> {
+    let end = tokio::time::Instant::now() + goal.time;
+    let mut restarts = 0;
+    while restarts < goal.restarts || drive.changes() < goal.changes || drive.ddls() < goal.ddls {
+        if drive.broken() || tokio::time::Instant::now() > end {
+            break;
+        }
+        let mut running =
+            world.run()?.arg("--take-over").log_points(&world.home().join(POINTS)).spawn()?;
+        if restarts == goal.restarts / 3 {
+            add_a_table(world).await?;
+        }
+        tokio::time::sleep(some_millis(&mut random, 300, 4_000)).await;
+        if restarts == goal.restarts / 2 {
+            world
+                .call(&["resync"])?
+                .arg("public.orders")
+                .finish(CALL_LIMIT)
+                .await?
+                .ensure(exit::DONE)?;
+        }
+        if running.ended() {
+            running.wait(CALL_LIMIT).await?.ensure(exit::DONE)?;
+            fail!("`run` ended by itself while it should follow");
+        }
+        if random.chance(20) {
+            running.drain(CALL_LIMIT).await?.ensure(exit::DONE)?;
+        } else {
+            running.kill9().await?;
+        }
+        restarts += 1;
+    }
+    Ok(restarts)
+}
+
+async fn add_a_table<S: SourceServer, L: LakeTarget>(world: &World<S, L>) -> Result<()> {
+    let sql = "CREATE TABLE IF NOT EXISTS added (id int PRIMARY KEY, note text); \
+               INSERT INTO added SELECT i, 'row ' || i FROM generate_series(1, 2000) i; \
+               UPDATE added SET note = NULL WHERE id % 10 = 0; DELETE FROM added WHERE id % 9 = 0";
+    world.execute(sql).await?;
+    Ok(())
+}
+
+/// Two runs to the end and one full compaction: nothing may change what the readers see.
+async fn settle<S: SourceServer, L: LakeTarget>(
+    world: &World<S, L>,
+    seed: u64,
+) -> Result<(u64, u64)> {
+    let mut judge = Judge::start().await?;
+    world.recover().await?;
+    world.judge(&mut judge).await.map_err(|error| format!("LAKEWARD_SEED={seed}: {error}"))?;
+    world.call(&["compact"])?.finish(CALL_LIMIT).await?.ensure(exit::DONE)?;
+    world.catch_up().await?;
+    let verdict =
+        world.judge(&mut judge).await.map_err(|error| format!("after compaction: {error}"))?;
+    Ok((verdict.tables, verdict.rows))
+}
+
+/// How often all calls together reached a point.
+fn reached<S: SourceServer, L: LakeTarget>(world: &World<S, L>, point: KillPoint) -> u64 {
+    let text = std::fs::read_to_string(world.home().join(POINTS)).unwrap_or_default();
+    text.lines().filter(|line| *line == point.name()).count() as u64
+}
+
+/// The file that counts kill points over all calls.
+const POINTS: &str = "points.log";
+
+fn ensure(goal: Goal, restarts: u64, counts: &Counts) -> Result<()> {
+    if restarts < goal.restarts || counts.changes() < goal.changes || counts.ddls < goal.ddls {
+        fail!("the run was too short for {goal:?}: {restarts} restarts, {counts}");
+    }
+    if counts.of(Kind::UpdateBesideToast) == 0 || counts.of(Kind::KeyChange) == 0 {
+        fail!("the run lacked kinds of changes: {counts}");
+    }
+    Ok(())
+}

@@ -1,0 +1,47 @@
+//! The bank: transfers between two tables. Whoever sees a consistent state sees the same sum.
+
+use super::Random;
+
+/// Accounts in each of the two tables.
+pub const ACCOUNTS: u64 = 200;
+
+/// The sum of all balances, always.
+pub const SUM: i64 = 2 * ACCOUNTS as i64 * 1000;
+
+/// The column that is summed.
+pub const COLUMN: &str = "balance";
+
+/// The two tables.
+pub const TABLES: [&str; 2] = ["public.checking", "public.savings"];
+
+/// Tables with their first balances.
+pub fn create() -> String {
+    let table = |name: &str| {
+        format!(
+            "CREATE TABLE {name} (id int PRIMARY KEY, balance bigint NOT NULL); \
+             INSERT INTO {name} SELECT i, 1000 FROM generate_series(1, {ACCOUNTS}) i;"
+        )
+    };
+    TABLES.map(table).concat()
+}
+
+/// One transaction: money goes from one table to the other, sometimes with the account's number
+/// changed or the account closed and opened again.
+pub fn transfer(random: &mut Random) -> String {
+    let (from, to) =
+        if random.chance(50) { ("checking", "savings") } else { ("savings", "checking") };
+    let (giver, taker) = (random.between(1, ACCOUNTS + 1), random.between(1, ACCOUNTS + 1));
+    let amount = random.between(1, 500);
+    let mut sql = format!(
+        "BEGIN; UPDATE {from} SET balance = balance - {amount} WHERE id = {giver}; \
+         UPDATE {to} SET balance = balance + {amount} WHERE id = {taker}; "
+    );
+    if random.chance(10) {
+        sql += &format!(
+            "WITH gone AS (DELETE FROM {from} WHERE id = {giver} RETURNING id, balance) \
+             INSERT INTO {from} SELECT id + 100000, balance FROM gone; \
+             UPDATE {from} SET id = {giver} WHERE id = {giver} + 100000; "
+        );
+    }
+    sql + if random.chance(5) { "ROLLBACK" } else { "COMMIT" }
+}
