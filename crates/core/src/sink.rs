@@ -114,7 +114,8 @@ pub struct Staged {
 #[async_trait]
 pub trait SinkTable: Send {
     /// The last mark, read from the target itself now. After an `Unknown` commit this also makes sure that the lost
-    /// attempt can no longer land, or will collide with the next.
+    /// attempt can no longer land, or will collide with the next. A handle of a copy whose promotion landed answers with
+    /// the visible table's mark.
     async fn last_commit(&mut self) -> Result<Option<CommitMark>>;
 
     /// The version that readers see after the last commit known here; `None` before the first.

@@ -48,6 +48,8 @@ pub(crate) enum Answer {
     Done(Value),
     /// It was not done.
     Refused {
+        /// The kind of error, by its name.
+        kind: String,
         /// Why.
         message: String,
         /// What to type.
@@ -162,10 +164,11 @@ async fn converse(
         }
         let answer = match serde_json::from_str(&line) {
             Ok(request) => answer(request, &commands, &status).await,
-            Err(error) => Answer::Refused {
-                message: format!("the request cannot be read: {error}"),
-                remedy: "use a `lakeward` of the same version".into(),
-            },
+            Err(error) => refused(
+                &Error::new(ErrorKind::Config, "the request cannot be read")
+                    .caused_by(error)
+                    .remedied("use a `lakeward` of the same version"),
+            ),
         };
         let mut text = serde_json::to_string(&answer).map_err(std::io::Error::other)?;
         text.push('\n');
@@ -176,10 +179,36 @@ async fn converse(
 async fn answer(request: Request, commands: &mpsc::Sender<Command>, status: &Status) -> Answer {
     match carry_out(request, commands, status).await {
         Ok(value) => Answer::Done(value),
-        Err(error) => {
-            Answer::Refused { message: error.to_string(), remedy: error.remedy().to_owned() }
-        }
+        Err(error) => refused(&error),
     }
+}
+
+fn refused(error: &Error) -> Answer {
+    Answer::Refused {
+        kind: format!("{:?}", error.kind()),
+        message: error.to_string(),
+        remedy: error.remedy().to_owned(),
+    }
+}
+
+/// The kind of this name; `Conflict` for one that this version does not know.
+fn kind_named(name: &str) -> ErrorKind {
+    use ErrorKind::*;
+    let known = [
+        Config,
+        Auth,
+        Unreachable,
+        LogGone,
+        Unsupported,
+        BadData,
+        Conflict,
+        OutcomeUnknown,
+        Corrupt,
+        Fenced,
+        Exhausted,
+        Bug,
+    ];
+    known.into_iter().find(|kind| format!("{kind:?}") == name).unwrap_or(Conflict)
 }
 
 async fn carry_out(
@@ -248,8 +277,8 @@ pub(crate) async fn call(state_dir: &Path, request: &Request) -> Result<Option<V
     BufReader::new(read).read_line(&mut answer).await.map_err(broken)?;
     match serde_json::from_str(&answer) {
         Ok(Answer::Done(value)) => Ok(Some(value)),
-        Ok(Answer::Refused { message, remedy }) => {
-            Err(Error::new(ErrorKind::Conflict, message).remedied(remedy))
+        Ok(Answer::Refused { kind, message, remedy }) => {
+            Err(Error::new(kind_named(&kind), message).remedied(remedy))
         }
         Err(error) => Err(broken(std::io::Error::other(error))),
     }

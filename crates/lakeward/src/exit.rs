@@ -64,14 +64,22 @@ pub(crate) fn finish(result: Result<(), Failure>) -> u8 {
         Ok(()) => DONE,
         Err(Failure::Told(status)) => status,
         Err(Failure::Definition(problems)) => {
-            say_error(&definition_words(&problems));
+            say(&definition_words(&problems));
             USAGE
         }
         Err(Failure::Stopped(error)) => {
-            say_error(&words(&error));
+            if crate::logging::is_json() {
+                tracing::error!(kind = ?error.kind(), remedy = error.remedy(), "{error}");
+            } else {
+                say(&words(&error));
+            }
             status(error.kind())
         }
     }
+}
+
+fn say(text: &str) {
+    _ = writeln!(std::io::stderr().lock(), "{text}");
 }
 
 /// What a person reads: the error with table, column and cause, then what to do.
@@ -82,22 +90,15 @@ fn words(error: &Error) -> String {
 fn definition_words(problems: &Problems) -> String {
     let n = problems.list().len();
     let s = if n == 1 { "" } else { "s" };
-    format!("{problems}\nerror: {n} problem{s} in the pipeline file\nremedy: correct the lines named above")
-}
-
-/// On a terminal and elsewhere as text; as one JSON line where the log is JSON.
-fn say_error(text: &str) {
-    if crate::logging::is_json() {
-        tracing::error!(message = text);
-    } else {
-        _ = writeln!(std::io::stderr().lock(), "{text}");
-    }
+    format!(
+        "{problems}\nerror: {n} problem{s} in the pipeline file\nremedy: correct the lines named above"
+    )
 }
 
 /// A panic anywhere is our bug: say where, and end at once. What was committed stands; the next start goes on from it.
 pub(crate) fn install_panic_hook() {
     std::panic::set_hook(Box::new(|panic| {
-        _ = writeln!(std::io::stderr().lock(), "{}", panic_words(panic));
+        say(&panic_words(panic));
         std::process::exit(i32::from(BUG));
     }));
 }
@@ -151,9 +152,33 @@ mod tests {
         );
     }
 
+    /// Not a test of its own: the process that the next test starts.
+    #[test]
+    fn a_panic_when_asked_for() {
+        if std::env::var_os("LAKEWARD_TEST_PANIC").is_some() {
+            install_panic_hook();
+            let value = 4711;
+            panic!("a row's value: {value}");
+        }
+    }
+
+    #[test]
+    fn a_panic_ends_the_process_with_101_and_shows_no_data() {
+        let output = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "exit::tests::a_panic_when_asked_for", "--nocapture"])
+            .env("LAKEWARD_TEST_PANIC", "1")
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(101));
+        assert!(said.contains("bug: panic at "), "{said}");
+        assert!(said.contains("remedy: please report") && !said.contains("4711"), "{said}");
+    }
+
     #[test]
     fn problems_of_a_definition_are_counted() {
-        let problems = Definition::read("p.yaml", "a: 1").finish(|_| Ok(()), |_| Ok(())).unwrap_err();
+        let problems =
+            Definition::read("p.yaml", "a: 1").finish(|_| Ok(()), |_| Ok(())).unwrap_err();
         let text = definition_words(&problems);
         assert!(text.contains("\nerror: 4 problems in the pipeline file\n"), "{text}");
     }

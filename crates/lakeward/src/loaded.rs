@@ -1,11 +1,16 @@
 //! From a pipeline file to opened connectors.
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use lakeward_core::{Env, Error, ErrorKind, LedgerStore, Result, Sink, Source};
+use lakeward_core::{Env, Error, ErrorKind, LedgerStore, Result, Retry, Sink, Source};
 use lakeward_engine::spec::{Definition, PipelineOptions, Problems};
 
+use crate::exit::Failure;
 use crate::registry::{self, Open};
+
+/// How long a store that does not answer is left alone.
+const RETRY_EVERY: Duration = Duration::from_secs(1);
 
 /// A pipeline file without problems, its connectors parsed and not yet opened.
 pub(crate) struct Loaded {
@@ -68,6 +73,25 @@ impl Opened {
     /// The ledger's objects.
     pub(crate) fn ledger(&self) -> Arc<dyn LedgerStore> {
         self.sink.ledger()
+    }
+}
+
+/// Reads a pipeline file and opens its connectors; what is unreachable is tried again for as long as the file allows.
+///
+/// # Errors
+/// As [`load`] and [`Loaded::open`].
+pub(crate) async fn open_patiently(path: &Path) -> Result<Opened, Failure> {
+    let since = Instant::now();
+    loop {
+        let loaded = load(path)?;
+        let limit = loaded.options.retry_limit.0;
+        match loaded.open().await {
+            Err(error) if error.kind().retry() == Retry::Backoff && since.elapsed() < limit => {
+                tracing::warn!(%error, "trying again");
+                tokio::time::sleep(RETRY_EVERY.min(limit)).await;
+            }
+            opened => return Ok(opened?),
+        }
     }
 }
 

@@ -22,7 +22,9 @@ const TABLES_SHOWN_MAX: usize = 20;
 /// Shows progress until it is dropped.
 pub(crate) async fn show(pipeline: String, status: Arc<Status>, screen: Option<Screen>) {
     let every = if screen.is_some() { DRAW_EVERY } else { LOG_EVERY };
-    let mut ticks = tokio::time::interval(every);
+    // A state is drawn at once; a log line has something to say only after a while.
+    let first = if screen.is_some() { Duration::ZERO } else { LOG_EVERY };
+    let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + first, every);
     let mut speeds = Speeds::default();
     loop {
         ticks.tick().await;
@@ -153,14 +155,17 @@ fn table_row(t: &TableStatus, speeds: &Speeds) -> [String; 7] {
     ]
 }
 
-/// Columns as wide as their widest cell; numbers to the right.
+/// Columns as wide as their widest cell, numbers to the right; the first row is the head.
 pub(crate) fn align<const N: usize>(grid: &[[String; N]]) -> Vec<String> {
-    let width = |column: usize| grid.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let width =
+        |column: usize| grid.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: [usize; N] = std::array::from_fn(width);
-    let numeric = |cell: &str| cell.starts_with(|c: char| c.is_ascii_digit()) || cell == "-";
+    let is_number = |cell: &str| cell == "-" || cell.starts_with(|c: char| c.is_ascii_digit());
+    let is_right = |column: usize| grid.iter().skip(1).all(|row| is_number(&row[column]));
+    let right: [bool; N] = std::array::from_fn(is_right);
     let line = |row: &[String; N]| {
-        let cells = row.iter().zip(widths).map(|(cell, width)| {
-            if numeric(cell) { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
+        let cells = row.iter().zip(widths).zip(right).map(|((cell, width), right)| {
+            if right { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
         });
         format!("  {}", cells.collect::<Vec<_>>().join("  ")).trim_end().to_owned()
     };
@@ -259,7 +264,7 @@ mod tests {
             lines,
             [
                 "shop · running · epoch 12 · lag 3.0 MiB, 0.8 s · 616,500 rows/s · 58.8 MiB/s · 117.7 MiB written",
-                "  TABLE          PHASE           ROWS   ROWS/S  CHUNKS  ETA    NOTE",
+                "  TABLE          PHASE           ROWS   ROWS/S  CHUNKS    ETA  NOTE",
                 "  public.orders  loading    1,234,000  616,500    3/10  1m15s",
                 "  public.a       following         10        0       -      -",
             ]
@@ -278,7 +283,10 @@ mod tests {
 
     #[test]
     fn numbers_read_well() {
-        assert_eq!((grouped(0), grouped(999), grouped(1_000_000)), ("0".into(), "999".into(), "1,000,000".into()));
+        assert_eq!(
+            (grouped(0), grouped(999), grouped(1_000_000)),
+            ("0".into(), "999".into(), "1,000,000".into())
+        );
         assert_eq!((human_bytes(512), human_bytes(1 << 30)), ("512 B".into(), "1.0 GiB".into()));
         assert_eq!((human_seconds(59), human_seconds(7_260)), ("59s".into(), "2h01m".into()));
     }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tokio_postgres::{Client, SimpleQueryMessage};
 
@@ -40,7 +41,17 @@ impl SourceServer for Postgres {
 
     fn copy_database<'a>(&'a self, from: &'a str, to: &'a str) -> Pending<'a, ()> {
         let sql = format!("CREATE DATABASE \"{to}\" TEMPLATE \"{from}\"");
-        Box::pin(async move { self.execute(&sql).await })
+        Box::pin(async move {
+            // a closed connection stays visible to the server for a moment
+            for _ in 0..50 {
+                match self.execute(&sql).await {
+                    Err(error) if error.to_string().starts_with("55006") => {}
+                    outcome => return outcome,
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            self.execute(&sql).await
+        })
     }
 
     fn forget<'a>(&'a self, database: &'a str) -> Pending<'a, ()> {

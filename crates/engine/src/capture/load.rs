@@ -163,9 +163,15 @@ impl Load {
     }
 
     /// These rows came incomplete and have no base: they must be read by key before the load may end.
-    /// A key that was read in this same epoch is owed again.
+    /// A read of such a key that is under way, or was done in this same epoch, no longer counts: its row may have been
+    /// left out because the log touched it.
     pub fn owe(&mut self, keys: Vec<KeyText>) {
         self.owed_arrived.retain(|key| !keys.contains(key));
+        for read in self.in_flight.values_mut() {
+            if let Work::Owed(asked) = &mut read.work {
+                asked.retain(|key| !keys.contains(key));
+            }
+        }
         for key in keys {
             if !self.owed.contains(&key) {
                 self.owed.push(key);

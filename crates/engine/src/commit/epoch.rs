@@ -44,7 +44,9 @@ pub struct Part<'a> {
 pub async fn stage<'a>(lane: &'a mut Lane, source: &dyn Source) -> Result<Part<'a>> {
     let staged = lane.sink.stage().await?;
     reached(KillPoint::Stage);
-    if let Some(rows) = &staged.unresolved {
+    let mut owing = lane.take_owing();
+    owing.extend(staged.unresolved.clone());
+    for rows in &owing {
         let keys: Vec<KeyText> = source.key_text(&lane.schema, rows)?;
         tracing::debug!(table = %lane.table(), rows = keys.len(), "rows without a base are owed");
         match &mut lane.load {

@@ -138,7 +138,7 @@ impl Definition {
         }
         self.pipeline = root.entry("pipeline").and_then(|entry| self.options(&entry.value, env));
         if let (Some(pipeline), Some(source)) = (&mut self.pipeline, &self.source) {
-            pipeline.routing_hash = routing_hash(source, pipeline);
+            pipeline.routing_hash = routing_hash(source);
         }
     }
 
@@ -276,9 +276,8 @@ fn parse<C: DeserializeOwned + JsonSchema + Validate>(
 }
 
 /// A hash of everything that decides which rows land in which table.
-fn routing_hash(source: &Raw, pipeline: &PipelineOptions) -> String {
-    let modes: Vec<_> = pipeline.tables.iter().map(|t| json!([t.pattern, t.mode])).collect();
-    let content = json!({ "source": source.kind, "selection": source.selection(), "modes": modes });
+fn routing_hash(source: &Raw) -> String {
+    let content = json!({ "source": source.kind, "selection": source.selection() });
     format!("{:032x}", fnv1a(canonical(&content).as_bytes()))
 }
 

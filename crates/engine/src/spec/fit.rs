@@ -78,7 +78,7 @@ impl Fitter<'_> {
         if is_scalar(&types)
             && let Some(variable) = env_reference(node)
         {
-            return match self.from_env(node, variable, types.contains(&"string")) {
+            return match self.read_env(node, variable, types.contains(&"string")) {
                 Ok(read) => without_quoting(self.typed(&read, schema), node.at, variable),
                 Err(problem) => *problem,
             };
@@ -95,7 +95,7 @@ impl Fitter<'_> {
     }
 
     /// The node that the variable holds; as text where text is wanted, else as it would be read in the file.
-    fn from_env(&self, node: &Node, variable: &str, as_text: bool) -> Result<Node, Box<Fitted>> {
+    fn read_env(&self, node: &Node, variable: &str, as_text: bool) -> Result<Node, Box<Fitted>> {
         match (self.env)(variable) {
             Some(text) if as_text => Ok(Node { at: node.at, data: Data::Text(text) }),
             Some(text) => Ok(plain_node(node.at, &text)),
@@ -199,7 +199,7 @@ impl Fitter<'_> {
 
     fn word(&self, node: &Node, words: &[&str]) -> Fitted {
         if let Some(variable) = env_reference(node) {
-            return match self.from_env(node, variable, true) {
+            return match self.read_env(node, variable, true) {
                 Ok(read) => without_quoting(self.word(&read, words), node.at, variable),
                 Err(problem) => *problem,
             };
@@ -220,7 +220,7 @@ impl Fitter<'_> {
 
     /// Sizes and periods: a text with a unit that only its own type can judge.
     fn textual<T: serde::de::DeserializeOwned>(&self, node: &Node, schema: &Value) -> Fitted {
-        let read = match env_reference(node).map(|variable| self.from_env(node, variable, true)) {
+        let read = match env_reference(node).map(|variable| self.read_env(node, variable, true)) {
             Some(Err(problem)) => return *problem,
             Some(Ok(read)) => read,
             None => node.clone(),

@@ -16,8 +16,7 @@ mod yaml;
 pub use definition::{Definition, Part, Raw, Spec};
 pub use nearest::{nearest, unknown};
 pub use options::{
-    CompactionOptions, ExpiryOptions, HttpOptions, PipelineOptions, SchemaBehaviour, TableMode,
-    TableOptions,
+    CompactionOptions, ExpiryOptions, HttpOptions, PipelineOptions, SchemaBehaviour, TableOptions,
 };
 pub use report::{Located, Place, Problems};
 pub use schema::{Connector, file_schema, reference_page};

@@ -106,18 +106,6 @@ pub enum SchemaBehaviour {
     Exception,
 }
 
-/// How rows of a table land.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum TableMode {
-    /// One row per key: a change replaces it. The way of tables with a key.
-    Upsert,
-    /// Every change is added as a row; nothing is replaced or removed.
-    Append,
-    /// Rows without a key: a delete takes exactly one equal row away. The way of tables without a key.
-    WholeRow,
-}
-
 /// Options of the tables that a pattern matches.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -125,10 +113,6 @@ pub struct TableOptions {
     /// `schema.table`; `*` stands for any text.
     #[serde(rename = "match")]
     pub pattern: String,
-
-    /// How its rows land. Without it: `upsert` for tables with a key, `whole_row` for tables without.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mode: Option<TableMode>,
 
     /// As `schema_change` of the pipeline, for these tables.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -331,11 +315,7 @@ mod tests {
     fn the_first_matching_entry_counts() {
         let mut options = PipelineOptions::named("shop");
         options.tables = ["public.order*", "*.orders", "a.*b*c"]
-            .map(|pattern| TableOptions {
-                pattern: pattern.into(),
-                mode: None,
-                schema_change: None,
-            })
+            .map(|pattern| TableOptions { pattern: pattern.into(), schema_change: None })
             .to_vec();
         let pattern = |namespace: &str, name: &str| {
             options.table(&TableId::new(namespace, name)).map(|t| t.pattern.clone())

@@ -423,7 +423,7 @@ impl Session<'_> {
     }
 
     /// Deletes the plans that no load needs any more.
-    async fn forget_plans(&self, before: &State) -> Result<()> {
+    async fn forget_plans(&mut self, before: &State) -> Result<()> {
         let used = |state: &State, plan: &str| {
             state.tables.values().any(|t| {
                 t.loading.as_deref() == Some(plan)

@@ -15,6 +15,7 @@ use crate::spec::SchemaBehaviour;
 use crate::stream::queue::{Item, SpillQueue};
 
 use super::evolve::{Answer, answer};
+use super::moves;
 
 /// Log rows that must wait for a table's one exact snapshot.
 struct Deferral {
@@ -46,6 +47,7 @@ pub struct Lane {
     pub rows_loaded: u64,
     behaviour: SchemaBehaviour,
     deferral: Option<Deferral>,
+    owing: Vec<RecordBatch>,
 }
 
 /// What a lane needs to begin.
@@ -90,7 +92,14 @@ impl Lane {
             rows_loaded: 0,
             behaviour,
             deferral,
+            owing: Vec::new(),
         }
+    }
+
+    /// Rows that moved to another key without all their cells while the table was loading: they must be read by key.
+    /// Asking takes them.
+    pub fn take_owing(&mut self) -> Vec<RecordBatch> {
+        std::mem::take(&mut self.owing)
     }
 
     /// The table.
@@ -141,6 +150,14 @@ impl Lane {
         if let Some(load) = self.load.as_mut().filter(|l| l.in_flight() > 0) {
             load.touch(touched_keys(&batch)?);
         }
+        let batch = match self.load.is_some() {
+            true => {
+                let (batch, owing) = moves::settle(batch)?;
+                self.owing.extend(owing);
+                batch
+            }
+            false => batch,
+        };
         self.rows_written += batch.len() as u64;
         self.dirty = true;
         self.sink.write(batch).await

@@ -4,14 +4,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use lakeward_core::Result;
+use futures::{StreamExt, TryStreamExt};
+use lakeward_core::{Error, ErrorKind, KeyHash, Result};
 use roaring::RoaringBitmap;
 
 use crate::compact::{Compacted, FileState};
-use crate::index::{FileId, KeyIndex};
-use crate::layout::TableLayout;
+use crate::index::{FileId, IndexChange, KeyIndex, MemoryIndex, Place};
+use crate::layout::{Identity, TableLayout};
+use crate::read::{DataFileReader, RowChoice};
 use crate::store::Store;
-use crate::upsert::EpochFiles;
+use crate::upsert::{EpochFiles, KEYS_AT_ONCE};
 
 /// A data file of the current version.
 #[derive(Debug, Clone)]
@@ -33,16 +35,75 @@ pub struct Head {
     index: Box<dyn KeyIndex>,
 }
 
+impl Default for Head {
+    fn default() -> Self {
+        Self::empty()
+    }
+}
+
 impl Head {
     /// A table without rows.
-    pub fn empty() -> Self { todo!() }
+    pub fn empty() -> Self {
+        Self { files: BTreeMap::new(), next: 0, index: Box::new(MemoryIndex::default()) }
+    }
 
     /// Reads the identity columns of all `files` (deleted rows skipped), several files at a time, and indexes them.
     /// In append mode no file is read.
     ///
     /// # Errors
     /// Those of reading; `Unsupported` when a column's type cannot identify a row.
-    pub async fn rebuild(store: &Store, layout: &TableLayout, files: Vec<LiveFile>) -> Result<Self> { todo!() }
+    pub async fn rebuild(
+        store: &Store,
+        layout: &TableLayout,
+        files: Vec<LiveFile>,
+    ) -> Result<Self> {
+        let mut head = Self::empty();
+        for file in files {
+            head.add_file(file);
+        }
+        head.reindex(store, layout, &[]).await?;
+        Ok(head)
+    }
+
+    /// Marks rows as deleted and indexes all others again under `layout`.
+    pub(crate) async fn reindex(
+        &mut self,
+        store: &Store,
+        layout: &TableLayout,
+        doomed: &[Place],
+    ) -> Result<()> {
+        for place in doomed {
+            if let Some(file) = self.files.get_mut(&place.file) {
+                file.deleted.insert(place.row);
+            }
+        }
+        let rows = if *layout.identity() == Identity::Append { 0 } else { self.live_rows() };
+        let mut index = MemoryIndex::with_capacity(rows as usize);
+        if rows > 0 {
+            let at_once = std::thread::available_parallelism().map_or(2, usize::from);
+            let files: Vec<_> = self.files.iter().map(|(id, file)| (*id, file.clone())).collect();
+            let reads = files.into_iter().map(|(id, file)| {
+                tokio::spawn(read_keys(store.clone(), layout.clone(), id, file))
+            });
+            let mut reads = futures::stream::iter(reads).buffer_unordered(at_once);
+            while let Some(keys) = reads.try_next().await.map_err(ended)? {
+                index.apply(&IndexChange { added: keys?, ..IndexChange::default() });
+            }
+        }
+        if index.duplicates() > 0 {
+            let (table, duplicates) = (layout.table(), index.duplicates());
+            tracing::debug!(table, duplicates, "several rows have the same identity");
+        }
+        self.index = Box::new(index);
+        Ok(())
+    }
+
+    fn add_file(&mut self, file: LiveFile) -> FileId {
+        let id = FileId(self.next);
+        self.next += 1;
+        self.files.insert(id, file);
+        id
+    }
 
     /// The live files by id.
     pub fn files(&self) -> &BTreeMap<FileId, LiveFile> {
@@ -50,7 +111,9 @@ impl Head {
     }
 
     /// The id of the file at a path.
-    pub fn find(&self, path: &str) -> Option<FileId> { todo!() }
+    pub fn find(&self, path: &str) -> Option<FileId> {
+        self.files.iter().find(|(_, file)| &*file.path == path).map(|(id, _)| *id)
+    }
 
     /// The key index.
     pub fn index(&self) -> &dyn KeyIndex {
@@ -58,14 +121,93 @@ impl Head {
     }
 
     /// Live rows: all rows of all files but the deleted ones.
-    pub fn live_rows(&self) -> u64 { todo!() }
+    pub fn live_rows(&self) -> u64 {
+        self.files.values().map(|file| file.rows.saturating_sub(file.deleted.len())).sum()
+    }
 
     /// The files as compaction planning sees them.
-    pub fn file_states(&self) -> Vec<FileState> { todo!() }
+    pub fn file_states(&self) -> Vec<FileState> {
+        let state = |(id, file): (&FileId, &LiveFile)| FileState {
+            id: *id,
+            rows: file.rows,
+            deleted: file.deleted.len(),
+            bytes: file.bytes,
+        };
+        self.files.iter().map(state).collect()
+    }
 
     /// Takes in an epoch whose commit stands. Call it exactly once per committed [`EpochFiles`].
-    pub fn publish(&mut self, epoch: &EpochFiles) { todo!() }
+    pub fn publish(&mut self, epoch: &EpochFiles) {
+        if epoch.truncated {
+            self.files.clear();
+        }
+        for deletes in &epoch.deletes {
+            if let Some(file) = self.files.get_mut(&deletes.file) {
+                file.deleted |= &deletes.rows;
+            }
+        }
+        let mut ids = BTreeMap::new();
+        for new in &epoch.files {
+            let file = LiveFile {
+                path: new.file.path.as_str().into(),
+                rows: new.file.rows,
+                bytes: new.file.bytes,
+                deleted: new.dead.clone(),
+            };
+            ids.insert(new.number, self.add_file(file));
+        }
+        let removed = epoch.removed.clone();
+        self.index.apply(&IndexChange { cleared: epoch.truncated, removed, added: Vec::new() });
+        let mut places = epoch.places().filter_map(|(key, place)| {
+            Some((key, Place { file: *ids.get(&place.file)?, row: place.row }))
+        });
+        loop {
+            let added: Vec<_> = places.by_ref().take(KEYS_AT_ONCE).collect();
+            if added.is_empty() {
+                return;
+            }
+            self.index.apply(&IndexChange { added, ..IndexChange::default() });
+        }
+    }
 
     /// Takes in a compaction whose commit stands; `late` is what [`Compacted::late_deletes`] gave for that commit.
-    pub fn publish_compaction(&mut self, done: &Compacted, late: &[RoaringBitmap]) { todo!() }
+    pub fn publish_compaction(&mut self, done: &Compacted, late: &[RoaringBitmap]) {
+        for (id, _) in &done.sources {
+            self.files.remove(id);
+        }
+        let mut ids = Vec::new();
+        for (number, new) in done.files.iter().enumerate() {
+            ids.push(self.add_file(LiveFile {
+                path: new.path.as_str().into(),
+                rows: new.rows,
+                bytes: new.bytes,
+                deleted: late.get(number).cloned().unwrap_or_default(),
+            }));
+        }
+        self.index.remap(done.moves(), &ids);
+    }
+}
+
+fn ended(error: tokio::task::JoinError) -> Error {
+    Error::new(ErrorKind::Bug, "reading keys ended early").caused_by(error)
+}
+
+/// The keys of a file's live rows.
+async fn read_keys(
+    store: Store,
+    layout: TableLayout,
+    id: FileId,
+    file: LiveFile,
+) -> Result<Vec<(KeyHash, Place)>> {
+    let reader = DataFileReader::open(&store, &file.path).await?;
+    let mut numbers = (0..reader.rows() as u32).filter(|row| !file.deleted.contains(*row));
+    let keys_only = layout.identity_layout()?;
+    let mut batches = reader.stream(keys_only.schema(), &RowChoice::Except(file.deleted.clone()))?;
+    let mut found = Vec::with_capacity(file.rows.saturating_sub(file.deleted.len()) as usize);
+    while let Some(rows) = batches.try_next().await? {
+        for (key, row) in keys_only.hash(&rows)?.into_iter().zip(numbers.by_ref()) {
+            found.push((key, Place { file: id, row }));
+        }
+    }
+    Ok(found)
 }

@@ -108,12 +108,18 @@ impl TableLayout {
         kind == std::mem::discriminant(&other.identity) && ids(self) == ids(other)
     }
 
-    /// The columns that identify a row, for reading them alone.
-    pub fn identity_schema(&self) -> SchemaRef {
+    /// The columns that identify a row, all nullable, for reading them alone.
+    ///
+    /// # Errors
+    /// None that a layout made by [`new`](Self::new) can give.
+    pub(crate) fn identity_layout(&self) -> Result<Self> {
         let columns = self.identity_columns();
-        Arc::new(Schema::new(
-            columns.iter().map(|i| self.nullable.fields()[*i].clone()).collect::<Vec<_>>(),
-        ))
+        let fields: Vec<_> = columns.iter().map(|i| self.nullable.fields()[*i].clone()).collect();
+        let identity = match &self.identity {
+            Identity::Key(key) => Identity::Key((0..key.len()).collect()),
+            other => other.clone(),
+        };
+        Self::new(Arc::clone(&self.table), Arc::new(Schema::new(fields)), identity)
     }
 
     /// The identity of each row of `rows`, which has this layout's columns.

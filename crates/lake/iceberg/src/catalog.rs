@@ -128,7 +128,9 @@ impl Catalog {
     /// Takes the write lock and gives it back: the catalogue can be written now.
     pub(crate) async fn probe(&self) -> Result<()> {
         self.run("write to the catalogue", |connection| {
-            connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?.rollback()
+            connection
+                .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?
+                .rollback()
         })
         .await
     }
@@ -160,9 +162,12 @@ impl Catalog {
                     Swap::Refused(failure("commit to the catalogue", &path, error))
                 }
                 Err(error) => Swap::Unknown(
-                    Error::new(ErrorKind::OutcomeUnknown, "the catalogue did not say whether the commit stands")
-                        .with("catalog", path.display())
-                        .caused_by(error),
+                    Error::new(
+                        ErrorKind::OutcomeUnknown,
+                        "the catalogue did not say whether the commit stands",
+                    )
+                    .with("catalog", path.display())
+                    .caused_by(error),
                 ),
             })
         });
@@ -211,9 +216,10 @@ fn failure(what: &str, path: &Path, error: rusqlite::Error) -> Error {
             ErrorKind::Unreachable,
             "another process holds the catalogue's lock: end its transaction, or raise `catalog_timeout`",
         ),
-        Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
-            (ErrorKind::Config, "make the warehouse directory and its catalogue writable for this user")
-        }
+        Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => (
+            ErrorKind::Config,
+            "make the warehouse directory and its catalogue writable for this user",
+        ),
         Some(ErrorCode::DiskFull) => (ErrorKind::Exhausted, "free space on the warehouse's disk"),
         Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
             (ErrorKind::Corrupt, "restore the catalogue file from a backup")
@@ -227,7 +233,9 @@ fn failure(what: &str, path: &Path, error: rusqlite::Error) -> Error {
 }
 
 /// Runs `act` where it may block. It runs to its end even when the caller is dropped.
-async fn blocking<T: Send + 'static>(act: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+async fn blocking<T: Send + 'static>(
+    act: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
     tokio::task::spawn_blocking(act).await.unwrap_or_else(|error| {
         Err(Error::new(ErrorKind::OutcomeUnknown, "a catalogue call did not end").caused_by(error))
     })

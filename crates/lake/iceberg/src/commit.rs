@@ -9,9 +9,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use iceberg::io::FileIO;
 use iceberg::spec::{
-    DataContentType, DataFile, FormatVersion, ManifestContentType, ManifestEntryRef,
-    ManifestFile, ManifestListWriter, ManifestWriterBuilder, Operation, PartitionSpec, PartitionSpecRef,
-    Schema, SchemaRef, Snapshot, SnapshotReference, SnapshotRetention, SnapshotSummaryCollector, SortOrder,
+    DataContentType, DataFile, FormatVersion, ManifestContentType, ManifestEntryRef, ManifestFile,
+    ManifestListWriter, ManifestWriterBuilder, Operation, PartitionSpec, PartitionSpecRef, Schema,
+    SchemaRef, Snapshot, SnapshotReference, SnapshotRetention, SnapshotSummaryCollector, SortOrder,
     Summary, TableMetadata, TableMetadataBuilder,
 };
 use lakeward_core::{CommitMark, Error, ErrorKind, Result, Slot, TableId};
@@ -66,7 +66,8 @@ pub(crate) struct Request<'a> {
 }
 
 /// A metadata-only commit.
-pub(crate) type Edit<'a> = &'a (dyn Fn(TableMetadataBuilder) -> iceberg::Result<TableMetadataBuilder> + Sync);
+pub(crate) type Edit<'a> =
+    &'a (dyn Fn(TableMetadataBuilder) -> iceberg::Result<TableMetadataBuilder> + Sync);
 
 /// What became of a commit, and the metadata files that it wrote.
 pub(crate) struct Attempt {
@@ -104,7 +105,11 @@ pub(crate) const OWNER_PROPERTY: &str = "lakeward.pipeline";
 
 impl Committer {
     /// Commits one snapshot.
-    pub(crate) async fn snapshot(&self, request: Request<'_>, cache: &mut ManifestCache) -> Attempt {
+    pub(crate) async fn snapshot(
+        &self,
+        request: Request<'_>,
+        cache: &mut ManifestCache,
+    ) -> Attempt {
         let mut written = Vec::new();
         let built = self.build(&request, cache, &mut written).await;
         self.finish(request.head, built, written).await
@@ -124,7 +129,12 @@ impl Committer {
         self.finish(Some(head), built, Vec::new()).await
     }
 
-    async fn finish(&self, head: Option<&TableHead>, built: Result<Built>, mut written: Vec<String>) -> Attempt {
+    async fn finish(
+        &self,
+        head: Option<&TableHead>,
+        built: Result<Built>,
+        mut written: Vec<String>,
+    ) -> Attempt {
         let sent = match built {
             Ok(built) => self.send(head, built, &mut written).await,
             Err(error) => Outcome::Failed(error),
@@ -135,7 +145,12 @@ impl Committer {
         Attempt { outcome: sent, written }
     }
 
-    async fn send(&self, head: Option<&TableHead>, built: Built, written: &mut Vec<String>) -> Outcome {
+    async fn send(
+        &self,
+        head: Option<&TableHead>,
+        built: Built,
+        written: &mut Vec<String>,
+    ) -> Outcome {
         let version = head.and_then(|h| metadata_version(&h.location)).map_or(0, |v| v + 1);
         let name = format!("metadata/{version:05}-{}.metadata.json", Uuid::new_v4());
         let location = format!("{}/{name}", built.metadata.location());
@@ -185,7 +200,8 @@ impl Committer {
         };
         let plan = plan_manifests(&contents, request.change, unpartitioned(&base)?.spec_id())?;
         let id = new_snapshot_id(&base);
-        let stem = format!("{}/metadata/{}-{}-{id}", base.location(), self.writer, request.mark.epoch);
+        let stem =
+            format!("{}/metadata/{}-{}-{id}", base.location(), self.writer, request.mark.epoch);
         let mut manifests = Vec::with_capacity(plan.groups.len() + plan.kept.len());
         for (number, group) in plan.groups.iter().enumerate() {
             let location = format!("{stem}-m{number}.avro");
@@ -229,7 +245,8 @@ impl Committer {
                 .map_err(metadata_bug)?;
         }
         let built = builder.build().map_err(metadata_bug)?;
-        let expired = built.expired_metadata_logs.into_iter().map(|log| log.metadata_file).collect();
+        let expired =
+            built.expired_metadata_logs.into_iter().map(|log| log.metadata_file).collect();
         Ok((built.metadata, expired))
     }
 
@@ -274,7 +291,10 @@ impl Committer {
         }
         let mut builder = TableMetadataBuilder::new_from_metadata(base, None)
             .add_snapshot(snapshot)?
-            .set_ref(&line.reference(), SnapshotReference::new(id, SnapshotRetention::branch(None, None, None)))?
+            .set_ref(
+                &line.reference(),
+                SnapshotReference::new(id, SnapshotRetention::branch(None, None, None)),
+            )?
             .set_properties(properties)?;
         if request.promote {
             builder = builder
@@ -297,7 +317,8 @@ impl Committer {
                 .with("table", &self.table)
         })?;
         let io = FileIO::new_with_memory();
-        let file = encode_group(&io, base.current_schema(), &spec, snapshot, group, &location).await;
+        let file =
+            encode_group(&io, base.current_schema(), &spec, snapshot, group, &location).await;
         let file = file.map_err(metadata_bug)?;
         self.store_encoded(&io, &location, written).await?;
         Ok(file)
@@ -324,7 +345,12 @@ impl Committer {
     }
 
     /// What the library wrote into memory goes to the store, durably.
-    async fn store_encoded(&self, io: &FileIO, location: &str, written: &mut Vec<String>) -> Result<()> {
+    async fn store_encoded(
+        &self,
+        io: &FileIO,
+        location: &str,
+        written: &mut Vec<String>,
+    ) -> Result<()> {
         let read = async { io.new_input(location)?.read().await };
         let bytes = read.await.map_err(metadata_bug)?;
         let path = path_of(&self.store, location)?;
@@ -388,7 +414,10 @@ fn plan_manifests(contents: &Contents, change: &FileChange, spec: i32) -> Result
         }
     }
     if removed.len() != change.removed.len() {
-        return Err(Error::new(ErrorKind::Conflict, "a file that the commit removes is no longer in the table"));
+        return Err(Error::new(
+            ErrorKind::Conflict,
+            "a file that the commit removes is no longer in the table",
+        ));
     }
     for file in &change.added {
         let content = manifest_content(file);
@@ -422,8 +451,12 @@ async fn encode_group(
     location: &str,
 ) -> iceberg::Result<ManifestFile> {
     let output = io.new_output(location)?;
-    let builder =
-        ManifestWriterBuilder::new(output, Some(snapshot), Arc::clone(schema), PartitionSpec::clone(spec));
+    let builder = ManifestWriterBuilder::new(
+        output,
+        Some(snapshot),
+        Arc::clone(schema),
+        PartitionSpec::clone(spec),
+    );
     let mut writer = match group.content {
         ManifestContentType::Data => builder.build_v2_data(),
         ManifestContentType::Deletes => builder.build_v2_deletes(),
@@ -483,7 +516,9 @@ fn carried_on(
     added: &str,
     gone: &str,
 ) -> u64 {
-    let number = |map: &HashMap<String, String>, key| map.get(key).and_then(|t| t.parse::<u64>().ok()).unwrap_or(0);
+    let number = |map: &HashMap<String, String>, key| {
+        map.get(key).and_then(|t| t.parse::<u64>().ok()).unwrap_or(0)
+    };
     let before = parent.map_or(0, |map| number(map, total));
     (before + number(now, added)).saturating_sub(number(now, gone))
 }
@@ -537,7 +572,8 @@ async fn create(store: &Store, path: &str, content: Bytes) -> Result<()> {
     if store.create(path, content).await? {
         return Ok(());
     }
-    Err(Error::new(ErrorKind::Bug, "a metadata file of this name was there already").with("file", path))
+    Err(Error::new(ErrorKind::Bug, "a metadata file of this name was there already")
+        .with("file", path))
 }
 
 /// Deletes what nothing names. What cannot be deleted costs space, never truth.

@@ -112,6 +112,9 @@ mod tests {
             parse(json).unwrap().validate().into_iter().map(|p| p.path).collect()
         };
         assert_eq!(paths(r#"{"warehouse": "s3://b/c"}"#), ["warehouse"]);
-        assert_eq!(paths(r#"{"warehouse": "here", "format_version": 3}"#), ["warehouse", "format_version"]);
+        assert_eq!(
+            paths(r#"{"warehouse": "here", "format_version": 3}"#),
+            ["warehouse", "format_version"]
+        );
     }
 }

@@ -4,7 +4,8 @@
 use std::collections::HashMap;
 
 use iceberg::spec::{
-    DataContentType, DataFile as Entry, DataFileBuilder, DataFileFormat, Datum, PrimitiveType, Schema, Type,
+    DataContentType, DataFile as Entry, DataFileBuilder, DataFileFormat, Datum, PrimitiveType,
+    Schema, Type,
 };
 use lakeward_core::{Error, ErrorKind, Result};
 use lakeward_files::deletes::{FILE_PATH_ID, POS_ID};
@@ -23,18 +24,30 @@ pub(crate) fn data(store: &Store, file: &DataFile, schema: &Schema, spec: i32) -
 }
 
 /// A position delete file that is about one data file.
-pub(crate) fn deletes(store: &Store, file: &DataFile, referenced: &str, spec: i32) -> Result<Entry> {
+pub(crate) fn deletes(
+    store: &Store,
+    file: &DataFile,
+    referenced: &str,
+    spec: i32,
+) -> Result<Entry> {
     let kind = |id: i32| match id {
         FILE_PATH_ID => Some(PrimitiveType::String),
         POS_ID => Some(PrimitiveType::Long),
         _ => None,
     };
     let mut builder = common(store, file, spec, kind);
-    builder.content(DataContentType::PositionDeletes).referenced_data_file(Some(referenced.to_owned()));
+    builder
+        .content(DataContentType::PositionDeletes)
+        .referenced_data_file(Some(referenced.to_owned()));
     finish(builder)
 }
 
-fn common(store: &Store, file: &DataFile, spec: i32, kind: impl Fn(i32) -> Option<PrimitiveType>) -> DataFileBuilder {
+fn common(
+    store: &Store,
+    file: &DataFile,
+    spec: i32,
+    kind: impl Fn(i32) -> Option<PrimitiveType>,
+) -> DataFileBuilder {
     let columns = || file.columns.iter();
     let bound = |id: i32, bound: Option<&Bound>| {
         Datum::try_from_bytes(&encode(bound?), kind(id)?).ok().map(|datum| (id, datum))
@@ -50,8 +63,16 @@ fn common(store: &Store, file: &DataFile, spec: i32, kind: impl Fn(i32) -> Optio
         .value_counts(columns().map(|c| (c.field_id, c.values)).collect())
         .null_value_counts(columns().filter_map(|c| Some((c.field_id, c.nulls?))).collect())
         .nan_value_counts(columns().filter_map(|c| Some((c.field_id, c.nans?))).collect())
-        .lower_bounds(columns().filter_map(|c| bound(c.field_id, c.lower.as_ref())).collect::<HashMap<_, _>>())
-        .upper_bounds(columns().filter_map(|c| bound(c.field_id, c.upper.as_ref())).collect::<HashMap<_, _>>());
+        .lower_bounds(
+            columns()
+                .filter_map(|c| bound(c.field_id, c.lower.as_ref()))
+                .collect::<HashMap<_, _>>(),
+        )
+        .upper_bounds(
+            columns()
+                .filter_map(|c| bound(c.field_id, c.upper.as_ref()))
+                .collect::<HashMap<_, _>>(),
+        );
     builder
 }
 

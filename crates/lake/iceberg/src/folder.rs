@@ -30,7 +30,9 @@ fn part(name: &str) -> String {
     if plain == name && !reserved {
         return plain;
     }
-    let print = name.bytes().fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
+    let print = name
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
     format!("t{plain}-{print:016x}")
 }
 
@@ -45,6 +47,11 @@ mod tests {
         let parts: Vec<String> = odd.iter().map(|n| part(n)).collect();
         let apart: std::collections::HashSet<&String> = parts.iter().collect();
         assert_eq!(apart.len(), odd.len(), "{parts:?}");
-        assert!(parts.iter().all(|p| !p.is_empty() && !p.contains(['/', '.', ' ']) && !p.starts_with('_')), "{parts:?}");
+        assert!(
+            parts
+                .iter()
+                .all(|p| !p.is_empty() && !p.contains(['/', '.', ' ']) && !p.starts_with('_')),
+            "{parts:?}"
+        );
     }
 }

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use iceberg::io::FileIO;
 use iceberg::spec::{
-    DataContentType, FormatVersion, ManifestContentType, ManifestEntryRef, ManifestFile, ManifestList,
-    SnapshotRef, TableMetadata,
+    DataContentType, FormatVersion, ManifestContentType, ManifestEntryRef, ManifestFile,
+    ManifestList, SnapshotRef, TableMetadata,
 };
 use lakeward_core::{CommitMark, Error, ErrorKind, Result, Slot, TableId};
 use lakeward_files::Store;
@@ -62,7 +62,11 @@ pub(crate) struct LiveFile {
 
 impl TableHead {
     /// The table's current head; `None` when it does not exist.
-    pub(crate) async fn load(store: &Store, catalog: &Catalog, table: &TableId) -> Result<Option<Self>> {
+    pub(crate) async fn load(
+        store: &Store,
+        catalog: &Catalog,
+        table: &TableId,
+    ) -> Result<Option<Self>> {
         match catalog.pointer(table).await? {
             Some(location) => Self::at(store, location).await.map(Some),
             None => Ok(None),
@@ -73,9 +77,9 @@ impl TableHead {
     pub(crate) async fn at(store: &Store, location: String) -> Result<Self> {
         let bytes = fetch(store, &location).await?;
         let io = in_memory(&location, bytes).await?;
-        let metadata = TableMetadata::read_from(&io, &location)
-            .await
-            .map_err(|error| corrupt("the table's metadata file cannot be read", &location, error))?;
+        let metadata = TableMetadata::read_from(&io, &location).await.map_err(|error| {
+            corrupt("the table's metadata file cannot be read", &location, error)
+        })?;
         if metadata.format_version() != FormatVersion::V2 {
             return Err(Error::new(ErrorKind::Unsupported, "the table is not of format version 2")
                 .with("metadata", location)
@@ -98,17 +102,24 @@ impl TableHead {
         let Some(text) = properties.get(&line.mark_property()) else { return Ok(None) };
         let mark: CommitMark = serde_json::from_str(text)
             .map_err(|error| corrupt("the table's mark cannot be read", &self.location, error))?;
-        let number = |property: String| properties.get(&property).and_then(|text| text.parse().ok());
-        let (snapshot, sequence) = (number(line.snapshot_property()), number(line.sequence_property()));
+        let number =
+            |property: String| properties.get(&property).and_then(|text| text.parse().ok());
+        let (snapshot, sequence) =
+            (number(line.snapshot_property()), number(line.sequence_property()));
         match (snapshot, sequence) {
-            (Some(snapshot), Some(sequence)) if self.follows(line, snapshot, sequence) => Ok(Some(mark)),
-            _ => Err(Error::new(ErrorKind::Corrupt, "someone rolled the table back behind its mark")
-                .with("table", &mark.table)
-                .with("epoch", mark.epoch)
-                .remedied(format!(
-                    "set the table's current snapshot back to {}, or `lakeward resync` the table",
-                    snapshot.unwrap_or_default()
-                ))),
+            (Some(snapshot), Some(sequence)) if self.follows(line, snapshot, sequence) => {
+                Ok(Some(mark))
+            }
+            _ => Err(Error::new(
+                ErrorKind::Corrupt,
+                "someone rolled the table back behind its mark",
+            )
+            .with("table", &mark.table)
+            .with("epoch", mark.epoch)
+            .remedied(format!(
+                "set the table's current snapshot back to {}, or `lakeward resync` the table",
+                snapshot.unwrap_or_default()
+            ))),
         }
     }
 
@@ -138,7 +149,8 @@ impl TableHead {
     pub(crate) fn same_line(&self, other: &Self, line: Line) -> bool {
         let of = |head: &Self| head.snapshot(line).map(|s| s.snapshot_id());
         let mark = |head: &Self| head.metadata.properties().get(&line.mark_property()).cloned();
-        let columns = |head: &Self| head.metadata.properties().get(crate::schema::COLUMNS_PROPERTY).cloned();
+        let columns =
+            |head: &Self| head.metadata.properties().get(crate::schema::COLUMNS_PROPERTY).cloned();
         self.metadata.uuid() == other.metadata.uuid()
             && of(self) == of(other)
             && mark(self) == mark(other)
@@ -192,11 +204,11 @@ impl ManifestCache {
         let files = manifest_list(store, head, snapshot).await?;
         let cached = &self.0;
         let loads = files.into_iter().map(|file| {
-            let known = cached.get(&file.manifest_path).cloned();
+            let (known, store) = (cached.get(&file.manifest_path).cloned(), store.clone());
             async move {
                 let entries = match known {
                     Some(entries) => entries,
-                    None => load_manifest(store, &file).await?,
+                    None => load_manifest(&store, &file).await?,
                 };
                 Ok::<_, Error>(Loaded { file, entries })
             }
@@ -219,7 +231,10 @@ impl ManifestCache {
 
 impl Contents {
     /// Entries that are live, of one kind of manifest.
-    pub(crate) fn live(&self, content: ManifestContentType) -> impl Iterator<Item = &ManifestEntryRef> {
+    pub(crate) fn live(
+        &self,
+        content: ManifestContentType,
+    ) -> impl Iterator<Item = &ManifestEntryRef> {
         let of_kind = self.manifests.iter().filter(move |m| m.file.content == content);
         of_kind.flat_map(|m| m.entries.iter()).filter(|e| e.is_alive())
     }
@@ -241,9 +256,12 @@ impl Contents {
             .collect();
         for delete in self.live(ManifestContentType::Deletes) {
             if delete.content_type() != DataContentType::PositionDeletes {
-                return Err(Error::new(ErrorKind::Unsupported, "another writer added equality deletes")
-                    .with("file", delete.file_path())
-                    .remedied("compact the table with that writer's engine, then run again"));
+                return Err(Error::new(
+                    ErrorKind::Unsupported,
+                    "another writer added equality deletes",
+                )
+                .with("file", delete.file_path())
+                .remedied("compact the table with that writer's engine, then run again"));
             }
             match referenced(delete) {
                 Some(location) => files.get_mut(&location).into_iter().for_each(|f| f.add(delete)),
@@ -268,7 +286,10 @@ pub(crate) fn referenced(delete: &ManifestEntryRef) -> Option<String> {
     if let Some(location) = file.referenced_data_file() {
         return Some(location);
     }
-    let bound = |bounds: &HashMap<i32, iceberg::spec::Datum>| match bounds.get(&DELETE_PATH_FIELD)?.literal() {
+    let bound = |bounds: &HashMap<i32, iceberg::spec::Datum>| match bounds
+        .get(&DELETE_PATH_FIELD)?
+        .literal()
+    {
         iceberg::spec::PrimitiveLiteral::String(text) => Some(text.clone()),
         _ => None,
     };
@@ -277,7 +298,11 @@ pub(crate) fn referenced(delete: &ManifestEntryRef) -> Option<String> {
 }
 
 /// The manifests that a snapshot names.
-pub(crate) async fn manifest_list(store: &Store, head: &TableHead, snapshot: &SnapshotRef) -> Result<Vec<ManifestFile>> {
+pub(crate) async fn manifest_list(
+    store: &Store,
+    head: &TableHead,
+    snapshot: &SnapshotRef,
+) -> Result<Vec<ManifestFile>> {
     let location = snapshot.manifest_list();
     let bytes = fetch(store, location).await?;
     let list = ManifestList::parse_with_version(&bytes, head.metadata.format_version())
@@ -310,7 +335,8 @@ pub(crate) fn path_of(store: &Store, location: &str) -> Result<String> {
 
 async fn fetch(store: &Store, location: &str) -> Result<Bytes> {
     store.get(&path_of(store, location)?).await?.ok_or_else(|| {
-        Error::new(ErrorKind::Corrupt, "a file that the table names is not there").with("file", location)
+        Error::new(ErrorKind::Corrupt, "a file that the table names is not there")
+            .with("file", location)
     })
 }
 

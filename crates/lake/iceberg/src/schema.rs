@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use arrow_array::Array;
 use arrow_schema::{DataType, Field, Schema as ArrowSchema, SchemaRef as ArrowSchemaRef, TimeUnit};
-use iceberg::spec::{ListType, NestedField, NestedFieldRef, PrimitiveType, Schema, TableMetadata, Type};
+use iceberg::spec::{
+    ListType, NestedField, NestedFieldRef, PrimitiveType, Schema, TableMetadata, Type,
+};
 use lakeward_core::{
     Column, ColumnId, Error, ErrorKind, Fill, Result, SchemaChange, TableIdentity, TableSchema,
 };
@@ -73,14 +75,19 @@ impl Shape {
                 .with("property", COLUMNS_PROPERTY)
                 .caused_by(error)
         })?;
-        let columns: HashMap<i32, ColumnId> = wire.columns.iter().map(|(c, id)| (*id, *c)).collect();
+        let columns: HashMap<i32, ColumnId> =
+            wire.columns.iter().map(|(c, id)| (*id, *c)).collect();
         // A column that another writer added is none of ours; one of ours that it dropped would be lost silently.
         let fields = metadata.current_schema().as_struct().fields().iter();
-        let fields = fields.filter_map(|f| columns.get(&f.id).map(|column| ShapeField::of(f, *column)));
+        let fields =
+            fields.filter_map(|f| columns.get(&f.id).map(|column| ShapeField::of(f, *column)));
         let fields = fields.collect::<Result<Vec<_>>>()?;
         if fields.len() != columns.len() {
-            return Err(Error::new(ErrorKind::Corrupt, "another writer dropped a column of the table")
-                .remedied("`lakeward resync` the table"));
+            return Err(Error::new(
+                ErrorKind::Corrupt,
+                "another writer dropped a column of the table",
+            )
+            .remedied("`lakeward resync` the table"));
         }
         Ok(Some(Self {
             identity: wire.identity,
@@ -123,9 +130,9 @@ impl Shape {
     /// By id; by name when the lake's columns came from another table of the same name, whose ids mean nothing here.
     fn field_for(&self, after: &TableSchema, column: &Column) -> Option<&ShapeField> {
         let same_table = self.identity == after.identity;
-        self.fields.iter().find(|f| {
-            if same_table { f.column == column.id } else { f.name == column.name }
-        })
+        self.fields
+            .iter()
+            .find(|f| if same_table { f.column == column.id } else { f.name == column.name })
     }
 
     /// The Iceberg schema. Its id is given by the metadata builder.
@@ -133,13 +140,17 @@ impl Shape {
         let key: Vec<&ShapeField> = self.key.iter().filter_map(|c| self.field(*c)).collect();
         let usable = !key.is_empty()
             && key.iter().all(|f| f.required && f.element.is_none() && !is_float(&f.data_type));
-        let identifiers: Vec<i32> = if usable { key.iter().map(|f| f.id).collect() } else { vec![] };
-        let fields = self.fields.iter().map(|f| Ok(Arc::new(f.nested()?))).collect::<Result<Vec<_>>>()?;
+        let identifiers: Vec<i32> =
+            if usable { key.iter().map(|f| f.id).collect() } else { vec![] };
+        let fields =
+            self.fields.iter().map(|f| Ok(Arc::new(f.nested()?))).collect::<Result<Vec<_>>>()?;
         Schema::builder()
             .with_fields(fields)
             .with_identifier_field_ids(identifiers)
             .build()
-            .map_err(|error| Error::new(ErrorKind::Bug, "could not build the table's schema").caused_by(error))
+            .map_err(|error| {
+                Error::new(ErrorKind::Bug, "could not build the table's schema").caused_by(error)
+            })
     }
 
     /// The value of [`COLUMNS_PROPERTY`].
@@ -239,7 +250,9 @@ fn with_id(field: Field, id: i32) -> Field {
 
 fn why_reload(column: &Column, old: Option<&ShapeField>, fill: Option<&Fill>) -> Option<String> {
     match (old, fill) {
-        (Some(_), _) => Some(format!("column {} changed to a type that its old values do not fit", column.name)),
+        (Some(_), _) => {
+            Some(format!("column {} changed to a type that its old values do not fit", column.name))
+        }
         (None, Some(Fill::Null)) => None,
         (None, Some(Fill::Constant(value))) if value.len() == 1 && value.is_null(0) => None,
         (None, Some(Fill::Constant(_))) => {
@@ -345,10 +358,12 @@ fn arrow_type(field_type: &Type) -> Result<DataType> {
             PrimitiveType::Float => DataType::Float32,
             PrimitiveType::Double => DataType::Float64,
             PrimitiveType::Boolean => DataType::Boolean,
-            PrimitiveType::Decimal { precision, scale } => match ((*precision).try_into(), (*scale).try_into()) {
-                (Ok(precision), Ok(scale)) => DataType::Decimal128(precision, scale),
-                _ => return Err(unsupported(primitive)),
-            },
+            PrimitiveType::Decimal { precision, scale } => {
+                match ((*precision).try_into(), (*scale).try_into()) {
+                    (Ok(precision), Ok(scale)) => DataType::Decimal128(precision, scale),
+                    _ => return Err(unsupported(primitive)),
+                }
+            }
             PrimitiveType::String => DataType::Utf8,
             PrimitiveType::Binary => DataType::Binary,
             PrimitiveType::Date => DataType::Date32,
@@ -393,11 +408,19 @@ mod tests {
 
     #[test]
     fn columns_are_followed_by_id_through_swaps_drops_and_widening() {
-        let first = schema("1", &[(1, "k", DataType::Int32), (2, "a", DataType::Utf8), (3, "b", DataType::Utf8)], &[0]);
+        let first = schema(
+            "1",
+            &[(1, "k", DataType::Int32), (2, "a", DataType::Utf8), (3, "b", DataType::Utf8)],
+            &[0],
+        );
         let shape = Shape::first(&first).unwrap();
         assert_eq!(ids(&shape), [("k", 1), ("a", 2), ("b", 3)]);
 
-        let swapped = schema("1", &[(1, "k", DataType::Int64), (2, "b", DataType::Utf8), (3, "a", DataType::Utf8)], &[0]);
+        let swapped = schema(
+            "1",
+            &[(1, "k", DataType::Int64), (2, "b", DataType::Utf8), (3, "a", DataType::Utf8)],
+            &[0],
+        );
         let next = shape.becoming(&swapped, |_| Some(&NULL)).unwrap();
         assert_eq!(ids(&next.shape), [("k", 1), ("b", 2), ("a", 3)]);
         assert_eq!((next.shape.fields[0].data_type.clone(), next.reload), (DataType::Int64, None));
@@ -424,7 +447,10 @@ mod tests {
         let constant = Fill::Constant(Arc::new(arrow_array::Int32Array::from(vec![7])));
         let null = Fill::Constant(Arc::new(arrow_array::Int32Array::from(vec![None])));
         let reload = |fill: &Fill| shape.becoming(&after, |_| Some(fill)).unwrap().reload.is_some();
-        assert_eq!([&NULL, &null, &constant, &Fill::Unknown].map(reload), [false, false, true, true]);
+        assert_eq!(
+            [&NULL, &null, &constant, &Fill::Unknown].map(reload),
+            [false, false, true, true]
+        );
     }
 
     #[test]
@@ -438,7 +464,8 @@ mod tests {
     #[test]
     fn lists_and_keys_have_ids_and_survive_the_iceberg_schema() {
         let list = DataType::List(Arc::new(Field::new("item", DataType::Int16, true)));
-        let shape = Shape::first(&schema("1", &[(1, "k", DataType::Int16), (2, "l", list)], &[0])).unwrap();
+        let shape =
+            Shape::first(&schema("1", &[(1, "k", DataType::Int16), (2, "l", list)], &[0])).unwrap();
         let iceberg = shape.schema().unwrap();
         assert_eq!(iceberg.identifier_field_ids().collect::<Vec<_>>(), [1]);
         assert_eq!((shape.fields[1].element, shape.last_id), (Some(3), 3));

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use lakeward_core::{
-    CheckReport, Env, Error, ErrorKind, Finding, LedgerStore, Result, Severity, Sink, SinkKind, SinkTable,
-    Slot, TableId, TableSchema,
+    CheckReport, Env, Error, ErrorKind, Finding, LedgerStore, Result, Severity, Sink, SinkKind,
+    SinkTable, Slot, TableId, TableSchema,
 };
 use lakeward_files::{Store, StoreLedger};
 use uuid::Uuid;
@@ -35,9 +35,12 @@ impl SinkKind for Iceberg {
     async fn open(config: Config, env: Env) -> Result<Arc<dyn Sink>> {
         let directory = config.directory();
         let store = Store::local(&directory)?;
-        let catalog =
-            Catalog::open(directory.join("catalog.db"), config.catalog_name.clone(), config.catalog_timeout.0)
-                .await?;
+        let catalog = Catalog::open(
+            directory.join("catalog.db"),
+            config.catalog_name.clone(),
+            config.catalog_timeout.0,
+        )
+        .await?;
         Ok(Arc::new(Self { store, catalog, config, env }))
     }
 }
@@ -86,7 +89,11 @@ impl Sink for Iceberg {
         Arc::new(StoreLedger::new(self.store.clone(), prefix))
     }
 
-    async fn open_table(&self, schema: &Arc<TableSchema>, slot: Slot) -> Result<Box<dyn SinkTable>> {
+    async fn open_table(
+        &self,
+        schema: &Arc<TableSchema>,
+        slot: Slot,
+    ) -> Result<Box<dyn SinkTable>> {
         let committer = self.committer(&schema.table);
         let target = self.config.target_file_size.0;
         let table = IcebergTable::open(committer, schema, slot, target).await;
@@ -97,7 +104,8 @@ impl Sink for Iceberg {
         let committer = self.committer(&schema.table);
         let line = Line(Slot::Copy(generation));
         for _ in 0..EDIT_ATTEMPTS {
-            let Some(head) = TableHead::load(&self.store, &self.catalog, &schema.table).await? else {
+            let Some(head) = TableHead::load(&self.store, &self.catalog, &schema.table).await?
+            else {
                 return Ok(());
             };
             let properties = line.properties();
@@ -106,7 +114,9 @@ impl Sink for Iceberg {
                 return Ok(());
             }
             let attempt = committer
-                .edit(&head, &|builder| builder.remove_ref(&line.reference()).remove_properties(&properties))
+                .edit(&head, &|builder| {
+                    builder.remove_ref(&line.reference()).remove_properties(&properties)
+                })
                 .await;
             match attempt.outcome {
                 Outcome::Committed(_) => return Ok(()),

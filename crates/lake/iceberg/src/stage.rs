@@ -41,7 +41,8 @@ pub(crate) struct Payload {
 impl Payload {
     /// Writes the delete files that `epoch` needs on the table as it is known now.
     pub(crate) async fn resolve(table: &IcebergTable, epoch: EpochFiles) -> Result<Self> {
-        let unresolved = epoch.unresolved.as_ref().map(|rows| keys_as_source(rows, &table.shape, &table.source));
+        let unresolved =
+            epoch.unresolved.as_ref().map(|rows| keys_as_source(rows, &table.shape, &table.source));
         let mut payload = Self {
             unresolved: unresolved.transpose()?,
             epoch,
@@ -59,8 +60,11 @@ impl Payload {
     /// Resolves the positions again on the table as it is known now.
     pub(crate) async fn rebase(mut self, table: &IcebergTable) -> Result<Self> {
         if table.shape != self.shape {
-            return Err(Error::new(ErrorKind::Conflict, "the table's columns changed under staged work")
-                .with("table", &table.committer.table));
+            return Err(Error::new(
+                ErrorKind::Conflict,
+                "the table's columns changed under staged work",
+            )
+            .with("table", &table.committer.table));
         }
         self.epoch.rebase(&table.content)?;
         if self.sent.is_empty() {
@@ -100,12 +104,11 @@ impl Payload {
         let spec = table.head.as_ref().map_or(Ok(0), |head| unpartitioned_id(&head.metadata))?;
         let mut change = FileChange { removed: self.removed(table)?, added: vec![] };
         let jobs = self.jobs(table, &schema, spec, &mut change)?;
-        let store = &table.committer.store;
         let writes = jobs.into_iter().map(|(location, rows)| {
-            let path = format!("{}/data/{}-{}-deletes.parquet", table.folder, table.committer.writer, Uuid::new_v4());
+            let (store, path) = (table.committer.store.clone(), delete_file_path(table));
             async move {
-                let file = PositionDeletes::write(store, path.clone(), &location, &rows).await?;
-                Ok::<_, Error>((path, datafile::deletes(store, &file, &location, spec)?))
+                let file = PositionDeletes::write(&store, path.clone(), &location, &rows).await?;
+                Ok::<_, Error>((path, datafile::deletes(&store, &file, &location, spec)?))
             }
         });
         let written: Vec<(String, Entry)> =
@@ -137,7 +140,10 @@ impl Payload {
         for deletes in &self.epoch.deletes {
             let file = live(table, &deletes.path)?;
             let before = table.content.files().get(&deletes.file).map(|f| f.deleted.clone());
-            jobs.push((file.entry.file_path().to_owned(), before.unwrap_or_default() | &deletes.rows));
+            jobs.push((
+                file.entry.file_path().to_owned(),
+                before.unwrap_or_default() | &deletes.rows,
+            ));
         }
         Ok(jobs)
     }
@@ -154,9 +160,15 @@ impl Payload {
     }
 }
 
+/// A name for a new delete file.
+pub(crate) fn delete_file_path(table: &IcebergTable) -> String {
+    format!("{}/data/{}-{}-deletes.parquet", table.folder, table.committer.writer, Uuid::new_v4())
+}
+
 fn live<'a>(table: &'a IcebergTable, path: &str) -> Result<&'a LiveFile> {
     table.files.get(path).ok_or_else(|| {
-        Error::new(ErrorKind::Bug, "a row was found in a file that the table does not list").with("file", path)
+        Error::new(ErrorKind::Bug, "a row was found in a file that the table does not list")
+            .with("file", path)
     })
 }
 
@@ -180,12 +192,16 @@ pub(crate) async fn live_rows(
     store: &Store,
     files: &HashMap<String, LiveFile>,
 ) -> Result<Vec<lakeward_files::LiveFile>> {
-    let locations: HashSet<&str> =
-        files.values().flat_map(|f| f.deletes.iter().map(|d| d.file_path())).collect();
-    let reads = locations.into_iter().map(|location| async move {
-        Ok::<_, Error>((location, PositionDeletes::read(store, &path_of(store, location)?).await?))
+    let locations: HashSet<String> =
+        files.values().flat_map(|f| f.deletes.iter().map(|d| d.file_path().to_owned())).collect();
+    let reads = locations.into_iter().map(|location| {
+        let store = store.clone();
+        async move {
+            let deleted = PositionDeletes::read(&store, &path_of(&store, &location)?).await?;
+            Ok::<_, Error>((location, deleted))
+        }
     });
-    let deletes: HashMap<&str, BTreeMap<String, RoaringBitmap>> =
+    let deletes: HashMap<String, BTreeMap<String, RoaringBitmap>> =
         stream::iter(reads).buffer_unordered(FILES_AT_ONCE).try_collect().await?;
     let mut live: Vec<_> = files
         .iter()
@@ -222,5 +238,8 @@ fn keys_as_source(rows: &RecordBatch, shape: &Shape, source: &TableSchema) -> Re
     // The library's message may hold a value: it is not kept.
     columns
         .and_then(|columns| RecordBatch::try_new_with_options(schema, columns, &options))
-        .map_err(|_| Error::new(ErrorKind::Bug, "keys do not fit the source's schema").with("table", &source.table))
+        .map_err(|_| {
+            Error::new(ErrorKind::Bug, "keys do not fit the source's schema")
+                .with("table", &source.table)
+        })
 }

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use lakeward_core::kill::{self, KillPoint};
 use lakeward_core::{
-    ChangeBatch, CommitMark, CommitOutcome, CommitPermit, Error, ErrorKind, Evolution, OriginId, Result,
-    SchemaChange, SinkTable, Slot, Staged, TableSchema, TableVersion, Upkeep, UpkeepDone, UpkeepOutcome,
-    UpkeepPolicy,
+    ChangeBatch, CommitMark, CommitOutcome, CommitPermit, Error, ErrorKind, Evolution, OriginId,
+    Result, SchemaChange, SinkTable, Slot, Staged, TableSchema, TableVersion, Upkeep, UpkeepDone,
+    UpkeepOutcome, UpkeepPolicy,
 };
 use lakeward_files::{EpochOptions, EpochWriter, Head, Identity, TableLayout};
 
@@ -158,8 +158,11 @@ impl IcebergTable {
 
     fn reshape(&mut self, shape: Shape) -> Result<()> {
         if !self.writer.is_empty() {
-            return Err(Error::new(ErrorKind::Conflict, "another writer changed the table's columns within an epoch")
-                .with("table", &self.committer.table));
+            return Err(Error::new(
+                ErrorKind::Conflict,
+                "another writer changed the table's columns within an epoch",
+            )
+            .with("table", &self.committer.table));
         }
         let layout = layout(&self.committer, &shape)?;
         self.writer = EpochWriter::new(self.committer.store.clone(), layout, self.options());
@@ -172,9 +175,12 @@ impl IcebergTable {
     }
 
     fn gone(&self) -> Error {
-        Error::new(ErrorKind::Corrupt, "the table was dropped or replaced behind the pipeline's back")
-            .with("table", &self.committer.table)
-            .remedied("`lakeward resync` the table")
+        Error::new(
+            ErrorKind::Corrupt,
+            "the table was dropped or replaced behind the pipeline's back",
+        )
+        .with("table", &self.committer.table)
+        .remedied("`lakeward resync` the table")
     }
 
     /// Lists the live files of the line's newest snapshot.
@@ -184,7 +190,8 @@ impl IcebergTable {
         self.cache.retain(&contents);
         let store = &self.committer.store;
         let by_path = contents.data_files()?.into_iter();
-        self.files = by_path.map(|(at, file)| Ok((path_of(store, &at)?, file))).collect::<Result<_>>()?;
+        self.files =
+            by_path.map(|(at, file)| Ok((path_of(store, &at)?, file))).collect::<Result<_>>()?;
         Ok(())
     }
 
@@ -223,8 +230,10 @@ impl IcebergTable {
     pub(crate) async fn settle(&mut self, head: &TableHead) {
         let store = &self.committer.store;
         let log = head.metadata.metadata_log().iter().map(|log| log.metadata_file.as_str());
-        let named: HashSet<String> =
-            log.chain([head.location.as_str()]).filter_map(|location| store.path_of(location)).collect();
+        let named: HashSet<String> = log
+            .chain([head.location.as_str()])
+            .filter_map(|location| store.path_of(location))
+            .collect();
         let (past, still): (Vec<_>, Vec<_>) = std::mem::take(&mut self.suspects)
             .into_iter()
             .partition(|s| s.parent.as_deref() != Some(head.location.as_str()));
@@ -242,7 +251,11 @@ impl IcebergTable {
         self.name_files()
     }
 
-    async fn attempt(&mut self, payload: &mut Payload, permit: &CommitPermit) -> Result<Option<Outcome>> {
+    async fn attempt(
+        &mut self,
+        payload: &mut Payload,
+        permit: &CommitPermit,
+    ) -> Result<Option<Outcome>> {
         self.refresh().await?;
         if payload.base != self.base() || payload.shape != self.shape {
             return Ok(None);
@@ -267,13 +280,22 @@ impl IcebergTable {
             let metadata: Vec<String> = attempt.written.first().cloned().into_iter().collect();
             payload.sent.extend_from_slice(&metadata);
             payload.parent = self.head.as_ref().map(|h| h.location.clone());
-            self.suspects.push(Suspect { metadata, parent: payload.parent.clone(), paths: attempt.written });
+            self.suspects.push(Suspect {
+                metadata,
+                parent: payload.parent.clone(),
+                paths: attempt.written,
+            });
         }
         Ok(Some(attempt.outcome))
     }
 
     /// The commit stands: files, index and shape follow it.
-    async fn publish(&mut self, head: TableHead, payload: &Payload, permit: &CommitPermit) -> Result<()> {
+    async fn publish(
+        &mut self,
+        head: TableHead,
+        payload: &Payload,
+        permit: &CommitPermit,
+    ) -> Result<()> {
         if permit.promote() {
             self.line = Line(Slot::Visible);
         }
@@ -299,9 +321,12 @@ impl SinkTable for IcebergTable {
 
     async fn write(&mut self, batch: ChangeBatch) -> Result<()> {
         if batch.schema.identity != self.shape.identity {
-            return Err(Error::new(ErrorKind::Conflict, "the lake table follows another table of this name")
-                .with("table", &self.committer.table)
-                .remedied("`lakeward resync` the table"));
+            return Err(Error::new(
+                ErrorKind::Conflict,
+                "the lake table follows another table of this name",
+            )
+            .with("table", &self.committer.table)
+            .remedied("`lakeward resync` the table"));
         }
         let of = |column| batch.schema.column(column).map(|(index, _)| index);
         let columns: Vec<Option<usize>> = self.shape.fields.iter().map(|f| of(f.column)).collect();
@@ -311,8 +336,11 @@ impl SinkTable for IcebergTable {
 
     async fn truncate(&mut self, origin: Option<OriginId>) -> Result<()> {
         if origin.is_some() {
-            return Err(Error::new(ErrorKind::Unsupported, "truncating one origin of a merged table is not supported")
-                .with("table", &self.committer.table));
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "truncating one origin of a merged table is not supported",
+            )
+            .with("table", &self.committer.table));
         }
         self.writer.truncate().await?;
         (self.truncated, self.wrote) = (true, false);
@@ -424,10 +452,13 @@ pub(crate) fn owned_shape(committer: &Committer, head: &TableHead) -> Result<Sha
     let owner = head.metadata.properties().get(OWNER_PROPERTY);
     match (Shape::of(&head.metadata).map_err(|e| e.with("table", &committer.table))?, owner) {
         (Some(shape), Some(owner)) if *owner == committer.owner => Ok(shape),
-        (_, owner) => Err(Error::new(ErrorKind::Config, "a table of this name is there that this pipeline did not make")
-            .with("table", &committer.table)
-            .with("made_by", owner.map_or("another program", String::as_str))
-            .remedied("drop that table, or write to another warehouse or catalogue name")),
+        (_, owner) => Err(Error::new(
+            ErrorKind::Config,
+            "a table of this name is there that this pipeline did not make",
+        )
+        .with("table", &committer.table)
+        .with("made_by", owner.map_or("another program", String::as_str))
+        .remedied("drop that table, or write to another warehouse or catalogue name")),
     }
 }
 
@@ -451,7 +482,8 @@ fn options(committer: &Committer, folder: &str, target_file_bytes: u64) -> Epoch
 
 fn take(staged: &mut Staged) -> Result<Payload> {
     let payload = std::mem::replace(&mut staged.payload, Box::new(()));
-    payload.downcast().map(|payload| *payload).map_err(|_| {
-        Error::new(ErrorKind::Bug, "staged work of another sink came to be committed")
-    })
+    payload
+        .downcast()
+        .map(|payload| *payload)
+        .map_err(|_| Error::new(ErrorKind::Bug, "staged work of another sink came to be committed"))
 }

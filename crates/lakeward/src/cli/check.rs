@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::{FileArg, out};
 use crate::exit::{Failure, OPERATOR};
-use crate::loaded::{self, Opened};
+use crate::loaded;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -24,7 +24,8 @@ pub(super) struct CheckArgs {
 
 pub(super) async fn run(args: CheckArgs) -> Result<(), Failure> {
     let opened = loaded::load(&args.file.file)?.open().await?;
-    let (source, sink) = reports(&opened).await?;
+    let source = opened.source.check().await?;
+    let sink = opened.sink.check().await?;
     if args.json {
         out::json(&json!({ "source": source, "sink": sink }))?;
     } else {
@@ -33,13 +34,10 @@ pub(super) async fn run(args: CheckArgs) -> Result<(), Failure> {
     if refused(&source, &sink).next().is_some() { Err(Failure::Told(OPERATOR)) } else { Ok(()) }
 }
 
-async fn reports(opened: &Opened) -> Result<(CheckReport, CheckReport), Failure> {
-    let source = opened.source.check().await?;
-    let sink = opened.sink.check().await?;
-    Ok((source, sink))
-}
-
-fn refused<'a>(source: &'a CheckReport, sink: &'a CheckReport) -> impl Iterator<Item = &'a Finding> {
+fn refused<'a>(
+    source: &'a CheckReport,
+    sink: &'a CheckReport,
+) -> impl Iterator<Item = &'a Finding> {
     source.findings.iter().chain(&sink.findings).filter(|f| f.severity == Severity::Refused)
 }
 
@@ -56,7 +54,7 @@ fn print(source: &CheckReport, sink: &CheckReport) {
 }
 
 /// A finding as people read it.
-pub(super) fn words(finding: &Finding) -> String {
+fn words(finding: &Finding) -> String {
     let severity = match finding.severity {
         Severity::Note => "note",
         Severity::Warning => "warning",
@@ -65,25 +63,6 @@ pub(super) fn words(finding: &Finding) -> String {
     let Finding { about, message, remedy, .. } = finding;
     let remedy = if remedy.is_empty() { String::new() } else { format!("\n    remedy: {remedy}") };
     format!("  {severity}: {about}: {message}{remedy}")
-}
-
-/// What keeps a pipeline from starting, as one error; nothing when there is nothing.
-pub(super) async fn gate(opened: &Opened) -> Result<(), Failure> {
-    use lakeward_core::{Error, ErrorKind, Retry};
-    let (source, sink) = match reports(opened).await {
-        Ok(reports) => reports,
-        // What passes by itself is the pipeline's to wait for.
-        Err(Failure::Stopped(error)) if error.kind().retry() == Retry::Backoff => return Ok(()),
-        Err(failure) => return Err(failure),
-    };
-    let findings: Vec<_> = refused(&source, &sink).collect();
-    let Some(first) = findings.first() else { return Ok(()) };
-    let list = findings.iter().map(|f| words(f)).collect::<Vec<_>>().join("\n");
-    Err(Error::new(ErrorKind::Unsupported, "the pipeline cannot start")
-        .with("refused", findings.len())
-        .caused_by(format!("\n{list}"))
-        .remedied(first.remedy.clone())
-        .into())
 }
 
 #[cfg(test)]

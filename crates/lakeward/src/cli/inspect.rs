@@ -135,7 +135,10 @@ async fn table_state(opened: &Opened, table: &str, as_json: bool) -> Result<()> 
         return out::json(&json!({ "state": known, "schema": schema }));
     }
     out::line(&format!("{table}: generation {}, schema {}", known.visible, known.schema));
-    out::line(&format!("  in consistent points: {}", if known.consistent() { "yes" } else { "no" }));
+    out::line(&format!(
+        "  in consistent points: {}",
+        if known.consistent() { "yes" } else { "no" }
+    ));
     for column in schema.into_iter().flat_map(|s| &s.columns) {
         let key = schema.is_some_and(|s| s.key_columns().any(|k| k.id == column.id));
         let key = if key { ", key" } else { "" };

@@ -41,7 +41,9 @@ pub(super) async fn run(args: ResyncArgs, screen: Option<Screen>) -> Result<(), 
     for table in tables {
         let request = Request::Resync { table: table.to_string() };
         match control::call(&state_dir, &request).await? {
-            Some(answer) => out::line(&format!("{table}: {}", answer.as_str().unwrap_or("accepted"))),
+            Some(answer) => {
+                out::line(&format!("{table}: {}", answer.as_str().unwrap_or("accepted")))
+            }
             None => waiting.push(table),
         }
     }

@@ -7,7 +7,7 @@ use lakeward_core::Result;
 use lakeward_engine::supervise::{Command, Pipeline, RunEnd, RunMode, Status};
 use tokio::sync::mpsc;
 
-use super::{FileArg, check, out};
+use super::{FileArg, out};
 use crate::control::Control;
 use crate::exit::{Failure, OPERATOR};
 use crate::loaded::{self, Opened};
@@ -40,11 +40,11 @@ pub(super) struct RunArgs {
 }
 
 pub(super) async fn run(args: RunArgs, screen: Option<Screen>) -> Result<(), Failure> {
-    let opened = loaded::load(&args.file.file)?.open().await?;
+    let opened = loaded::open_patiently(&args.file.file).await?;
     let mode = if args.until_caught_up { RunMode::UntilCaughtUp } else { RunMode::Follow };
     let (commands, orders) = mpsc::channel(COMMANDS_MAX);
     let running = Running { opened, mode, take_over: args.take_over, screen };
-    let end = running.to_the_end(commands, orders).await?;
+    let end = running.run(commands, orders).await?;
     out::line(&end);
     Ok(())
 }
@@ -65,7 +65,7 @@ enum Stop {
 
 impl Running {
     /// Runs it. Returns the sentence that says how it ended.
-    pub(super) async fn to_the_end(
+    pub(super) async fn run(
         self,
         commands: mpsc::Sender<Command>,
         orders: mpsc::Receiver<Command>,
@@ -74,7 +74,6 @@ impl Running {
         let Opened { options, .. } = &self.opened;
         let (name, state_dir) = (options.name.clone(), options.state_dir.clone());
         let control = Control::bind(&state_dir, self.take_over).await?;
-        check::gate(&self.opened).await?;
         let status = Arc::new(Status::new());
         let metrics = self.metrics(&name, &status).await?;
         let aborted = Arc::new(AtomicBool::new(false));

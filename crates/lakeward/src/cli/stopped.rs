@@ -29,7 +29,7 @@ pub(super) async fn carry_out(
         })?;
     }
     let running = Running { opened, mode: RunMode::UntilCaughtUp, take_over: false, screen };
-    let ended = running.to_the_end(commands, receiver).await;
+    let ended = running.run(commands, receiver).await;
     // What was refused explains more than how the run ended.
     for (about, mut reply) in replies {
         match reply.try_recv() {

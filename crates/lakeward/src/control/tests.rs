@@ -33,7 +33,8 @@ async fn the_socket_is_its_owners_alone_and_goes_with_it() {
     let served = served(dir.path()).await;
     let mode = std::fs::metadata(path(dir.path())).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
-    let files: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    let files: Vec<_> =
+        std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert_eq!(files, ["control.sock"]);
     served.end().await;
     assert!(!path(dir.path()).exists());
@@ -70,6 +71,7 @@ async fn orders_bring_back_what_the_pipeline_says() {
     let (known, unknown) = asked.await.unwrap();
     assert_eq!(known.unwrap().unwrap(), json!("accepted"));
     let error = unknown.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config);
     assert_eq!(error.message(), "no such table (table=public.x)");
     assert_eq!(error.remedy(), "look at `lakeward tables`");
     served.end().await;

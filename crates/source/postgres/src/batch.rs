@@ -14,6 +14,7 @@ use lakeward_core::{
 };
 
 use crate::decode::{Cell, Cells, OldTuple, Tuple};
+use crate::relation::Default as Missing;
 use crate::types::{self, ColumnBuilder, Unrepresentable};
 
 /// How rows of one `Relation` message become columns of one schema version.
@@ -27,12 +28,14 @@ pub struct Layout {
     slots: Vec<Option<u32>>,
     /// Per column of the message: part of the schema's key.
     key: Vec<bool>,
+    /// Columns of `schema` that the message lacks, and what its rows hold there.
+    defaults: Vec<(u32, Missing)>,
     arrow: SchemaRef,
     policy: Unrepresentable,
 }
 
 impl Layout {
-    /// `slots`: per column of the message its place in `schema`. Every column of `schema` has exactly one.
+    /// `slots`: per column of the message its place in `schema`. Every column of `schema` has exactly one, or a default.
     pub fn new(
         relid: u32,
         schema: Arc<TableSchema>,
@@ -40,7 +43,15 @@ impl Layout {
         policy: Unrepresentable,
     ) -> Self {
         let key = slots.iter().map(|s| s.is_some_and(|s| schema.key.contains(&s))).collect();
-        Self { relid, arrow: schema.arrow(), schema, slots, key, policy }
+        let defaults = Vec::new();
+        Self { relid, arrow: schema.arrow(), schema, slots, key, defaults, policy }
+    }
+
+    /// Says what rows hold in columns that came later.
+    #[must_use]
+    pub fn with_defaults(mut self, defaults: Vec<(u32, Missing)>) -> Self {
+        self.defaults = defaults;
+        self
     }
 
     fn corrupt(&self, what: &'static str) -> Error {
@@ -122,6 +133,7 @@ impl TableBatch {
             let Some(slot) = slot else { continue };
             self.push(*slot, cell)?;
         }
+        self.defaults()?;
         self.row(Op::Insert, new.bytes(), of);
         Ok(())
     }
@@ -139,6 +151,7 @@ impl TableBatch {
         self.layout.check(&new)?;
         let Some(old) = old else {
             self.after(new)?;
+            self.defaults()?;
             self.row(Op::Update, new.bytes(), of);
             return Ok(());
         };
@@ -146,6 +159,7 @@ impl TableBatch {
         if self.after_with(old, new)? || self.layout.schema.key.is_empty() {
             self.before(old)?;
         }
+        self.defaults()?;
         self.row(Op::Update, new.bytes() + old.tuple.bytes(), of);
         Ok(())
     }
@@ -163,6 +177,7 @@ impl TableBatch {
             let Some(slot) = slot else { continue };
             self.push(*slot, if old.full || *key { cell } else { Cell::Null })?;
         }
+        self.nulls()?;
         self.row(Op::Delete, old.tuple.bytes(), of);
         Ok(())
     }
@@ -269,9 +284,29 @@ impl TableBatch {
             let cell = if old.full || *key { cell } else { Cell::Null };
             push(&mut self.before, &layout, *slot, cell)?;
         }
+        for (slot, _) in &layout.defaults {
+            push(&mut self.before, &layout, *slot, Cell::Null)?;
+        }
         self.before_full = old.full;
         self.before_at.push(self.ops.len() as u32);
         Ok(())
+    }
+
+    fn defaults(&mut self) -> Result<()> {
+        let layout = Arc::clone(&self.layout);
+        for (slot, missing) in &layout.defaults {
+            match missing {
+                Missing::Null => self.push(*slot, Cell::Null)?,
+                Missing::Text(text) => self.push(*slot, Cell::Text(text.as_bytes()))?,
+                Missing::Absent => self.missing(*slot, false)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn nulls(&mut self) -> Result<()> {
+        let layout = Arc::clone(&self.layout);
+        layout.defaults.iter().try_for_each(|(slot, _)| self.push(*slot, Cell::Null))
     }
 
     fn missing(&mut self, slot: u32, key: bool) -> Result<()> {

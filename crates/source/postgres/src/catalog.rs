@@ -399,7 +399,8 @@ fn type_row(row: &Row) -> Result<TypeRow> {
     })
 }
 
-fn character(row: &Row, column: &str) -> Result<char> {
+/// A cell of the type `"char"`.
+pub(crate) fn character(row: &Row, column: &str) -> Result<char> {
     Ok(char::from(cell::<i8>(row, column)?.cast_unsigned()))
 }
 

@@ -20,7 +20,7 @@ const EPOCH_SECONDS: u64 = 946_684_800;
 
 /// The running task; dropping it ends it.
 #[derive(Debug)]
-pub struct Feedback {
+pub(crate) struct Feedback {
     now: Arc<Notify>,
     task: JoinHandle<()>,
 }
@@ -28,7 +28,7 @@ pub struct Feedback {
 impl Feedback {
     /// Starts the task. `confirmed` holds the LSN before which everything is durable; it is never told less than `from`.
     /// `patience` is the server's own limit of silence.
-    pub fn start<W>(writer: W, confirmed: Arc<AtomicU64>, from: u64, patience: Option<Duration>) -> Self
+    pub(crate) fn start<W>(writer: W, confirmed: Arc<AtomicU64>, from: u64, patience: Option<Duration>) -> Self
     where
         W: AsyncWrite + Send + Unpin + 'static,
     {
@@ -39,7 +39,7 @@ impl Feedback {
     }
 
     /// Speaks at once: the server asked.
-    pub fn answer(&self) {
+    pub(crate) fn answer(&self) {
         self.now.notify_one();
     }
 }

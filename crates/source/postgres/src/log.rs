@@ -214,13 +214,14 @@ impl Log {
         let relid = message.relid;
         let told = self.told(relid);
         let open = self.fold.streaming();
-        let xid_now = self.fold.transaction(xid).map(|t| t.id.0 as u32);
-        let (now, types, seen) = self.ask(&message, told.as_deref(), if open { None } else { xid_now }).await?;
+        let visible = if open { None } else { self.fold.transaction(xid).map(|t| t.id.0 as u32) };
+        let catalog = Arc::clone(&self.catalog);
+        let (now, types, seen) = ask(&catalog, &message, told.as_deref(), visible).await?;
         let known =
             Known { told: told.as_deref(), relation: &message, types: &types, now: &now, unseen_ddl: open || !seen };
         let resolved = relation::resolve(known);
         let doubt = resolved.diverged.is_some() && !resolved.exact && !open;
-        let until = if doubt { Some(self.log_end().await?) } else { None };
+        let until = if doubt { Some(catalog.log_end().await?) } else { None };
         self.settle(xid, message, told, resolved, until)
     }
 
@@ -264,51 +265,19 @@ impl Log {
         Ok(())
     }
 
-    /// The catalogue and the types of the columns. `visible`: a transaction whose DDL the catalogue must show, if the
-    /// log's list is not the catalogue's; the last value says whether it does.
-    async fn ask(
-        &self,
-        message: &RelationMessage,
-        told: Option<&TableSchema>,
-        visible: Option<u32>,
-    ) -> Result<(Described, Vec<PgType>, bool)> {
-        let wanted: Vec<_> = message.columns.iter().map(|c| (c.type_oid, c.typmod)).collect();
-        let types = self.catalog.pg_types(&wanted).await?;
-        let deadline = Instant::now() + CATALOGUE_LAG;
-        loop {
-            let running = match visible {
-                Some(xid) => self.catalog.is_running(xid).await?,
-                None => false,
-            };
-            let Some(now) = self.catalog.describe(message.relid).await? else {
-                return Ok((relation::as_told(message, told), types, true));
-            };
-            if !running || relation::is_current(message, &now) {
-                return Ok((now, types, true));
-            }
-            if Instant::now() > deadline {
-                return Ok((now, types, false));
-            }
-            sleep(Duration::from_millis(20)).await;
-        }
-    }
-
-    async fn log_end(&self) -> Result<u64> {
-        self.catalog.log_end().await
-    }
-
     /// An open transaction that changed tables commits: now the catalogue can tell whether what was assumed inside it
     /// was right.
     async fn verify_open(&mut self, top: u32) -> Result<()> {
         let changed: Vec<OpenLayout> =
             self.fold.open_layouts(top).iter().filter(|l| l.changed.is_some()).cloned().collect();
+        let catalog = Arc::clone(&self.catalog);
         let mut wrong = Vec::new();
         for open in changed {
             let Some(message) = &open.changed else { continue };
             let relid = message.relid;
             let told = self.fold.base(relid).map(|l| Arc::clone(&l.schema));
             let told = told.or_else(|| self.known.get(&relid).cloned());
-            let (now, types, seen) = self.ask(message, told.as_deref(), Some(top)).await?;
+            let (now, types, seen) = ask(&catalog, message, told.as_deref(), Some(top)).await?;
             let known = Known {
                 told: told.as_deref(),
                 relation: message,
@@ -323,11 +292,40 @@ impl Log {
         if wrong.is_empty() {
             return Ok(());
         }
-        let until = self.log_end().await?;
+        let until = catalog.log_end().await?;
         for (table, why) in wrong {
             self.fold.diverged(table, why, Some(until));
         }
         Ok(())
+    }
+}
+
+/// The catalogue and the types of the columns. `visible`: a transaction whose DDL the catalogue must show, if the
+/// log's list is not the catalogue's; the last value says whether it does.
+async fn ask(
+    catalog: &Catalog,
+    message: &RelationMessage,
+    told: Option<&TableSchema>,
+    visible: Option<u32>,
+) -> Result<(Described, Vec<PgType>, bool)> {
+    let wanted: Vec<_> = message.columns.iter().map(|c| (c.type_oid, c.typmod)).collect();
+    let types = catalog.pg_types(&wanted).await?;
+    let deadline = Instant::now() + CATALOGUE_LAG;
+    loop {
+        let running = match visible {
+            Some(xid) => catalog.is_running(xid).await?,
+            None => false,
+        };
+        let Some(now) = catalog.describe(message.relid).await? else {
+            return Ok((relation::as_told(message, told), types, true));
+        };
+        if !running || relation::is_current(message, &now) {
+            return Ok((now, types, true));
+        }
+        if Instant::now() > deadline {
+            return Ok((now, types, false));
+        }
+        sleep(Duration::from_millis(20)).await;
     }
 }
 

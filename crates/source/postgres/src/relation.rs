@@ -6,7 +6,7 @@
 //! Facts that the rules rest on: a column that is live now and older than the newest one the log names must be among
 //! those it names; a name may have moved since; a type may have changed since; uncommitted DDL is in the log's list
 //! and not in the catalogue.
-use lakeward_core::{ColumnId, Divergence, Fill, TableId, TableSchema};
+use lakeward_core::{Column, ColumnId, Divergence, Fill, TableId, TableSchema};
 
 use crate::catalog::{Attribute, ChosenColumn, Described, Note};
 use crate::decode::RelationMessage;
@@ -83,9 +83,12 @@ pub fn resolve(known: Known<'_>) -> Resolved {
     };
     let Some(told) = known.told else { return resolved(schema, Step::First) };
     let rewritten = rewritten(told, known.now);
+    let current = is_current(known.relation, known.now);
+    // What the catalogue notes is of its own moment: it holds here only where the shape is the same.
+    let schema = if current { schema } else { TableSchema { note: told.note.clone(), ..schema } };
     if schema.version == told.version {
         let mut same = resolved(schema, Step::Same);
-        if rewritten {
+        if rewritten && current {
             same.diverged.get_or_insert(Divergence::Rewritten);
         }
         same.exact = false;
@@ -94,15 +97,14 @@ pub fn resolve(known: Known<'_>) -> Resolved {
     if let Some(behind) = behind(&known, told, &aligned) {
         return behind;
     }
-    let retyped = retyped(told, &schema);
     let fills = fills(told, &schema, known.now, rewritten);
     let unknown = fills.iter().any(|fill| matches!(fill, Fill::Unknown));
-    let explained = retyped || unknown;
+    let explained = unknown || retyped(told, &schema);
     let mut changed = resolved(schema, Step::Changed(fills));
-    if explained || rewritten {
+    if explained || (rewritten && current) {
         changed.diverged.get_or_insert(Divergence::Rewritten);
     }
-    changed.exact = explained && changed.schema.version == known.now.schema().version;
+    changed.exact = explained && current;
     changed
 }
 
@@ -155,116 +157,175 @@ pub fn as_told(relation: &RelationMessage, told: Option<&TableSchema>) -> Descri
 struct Aligned {
     numbers: Vec<i16>,
     certain: bool,
+    cost: u32,
 }
 
 /// One place where a column of the log may belong.
 struct Place<'a> {
     number: i16,
+    /// The catalogue's; `None`: a column that it cannot show yet.
     attribute: Option<&'a Attribute>,
+    /// The engine's.
+    told: Option<&'a Column>,
+    /// What it costs to pass it over; `None`: it must be there.
+    pass: Option<u32>,
+    /// What it costs that it comes behind the last column: nothing for what was added later.
+    behind: Option<u32>,
 }
 
-/// Evidence that a column of the log is the one at a place. Name and type together outweigh either, and what the
-/// catalogue says weighs as much as what was told: where both fit different places nobody can say.
-const BOTH: i64 = 4;
-const NAME: i64 = 2;
-const TYPE: i64 = 1;
-/// Cost of passing a live column over, where the message's own transaction may have dropped it.
-const PASS_LIVE: i64 = -3;
-const IMPOSSIBLE: i64 = i64::MIN / 2;
+/// A name or a type at this place that neither what was told nor the catalogue knows: it came and went between.
+const TRANSIENT: u32 = 2;
+/// A column that nobody knows any more, or nobody can know yet.
+const UNKNOWN: u32 = 1;
+/// A live column that the message's own transaction may have dropped.
+const DROPPED_HERE: u32 = 2;
+/// Another explanation that costs this much more is still an explanation.
+const MARGIN: u32 = 1;
 
+/// The cheapest explanation: first that the log goes on from what was told; where that cannot be, that what was told
+/// is newer.
 fn align(known: &Known<'_>) -> Aligned {
-    let places = |virtual_places: usize| -> Vec<Place<'_>> {
-        let real: Vec<_> = known
-            .now
-            .attributes
-            .iter()
-            .filter(|a| !a.generated)
-            .map(|a| Place { number: a.number, attribute: Some(a) })
-            .collect();
-        let last = known.now.attributes.iter().map(|a| a.number).max().unwrap_or(0);
-        let more = (1..=virtual_places as i16)
-            .map(|n| Place { number: last.saturating_add(n), attribute: None });
-        real.into_iter().chain(more).collect()
-    };
     let count = known.relation.columns.len();
-    let real = places(if known.unseen_ddl { count } else { 0 });
-    if let Some(aligned) = lay(known, &real) {
-        return aligned;
-    }
-    // The catalogue does not have enough columns: it has not caught up, or the table is another one.
-    match lay(known, &places(count)) {
-        Some(aligned) => Aligned { certain: false, ..aligned },
-        None => Aligned { numbers: (1..=count as i16).collect(), certain: false },
-    }
+    let virtual_places = if known.unseen_ddl { count } else { 0 };
+    let forward = known.told.and_then(|told| lay(known, &since_told(known, told, virtual_places)));
+    let backward = || lay(known, &ever(known, virtual_places));
+    let found = match forward {
+        Some(aligned) if aligned.cost < TRANSIENT => Some(aligned),
+        Some(aligned) => backward().filter(|b| b.cost + MARGIN < aligned.cost).or(Some(aligned)),
+        None => backward(),
+    };
+    found
+        .or_else(|| {
+            // The catalogue does not have enough columns: it has not caught up, or the table is another one.
+            let aligned = lay(known, &ever(known, count))?;
+            Some(Aligned { certain: false, ..aligned })
+        })
+        .unwrap_or_else(|| Aligned {
+            numbers: (1..=count as i16).collect(),
+            certain: false,
+            cost: u32::MAX,
+        })
 }
 
-/// Lays the log's columns against `places`, in order, with the most evidence. `None`: impossible.
+/// What was told, and everything that came after it.
+fn since_told<'a>(known: &Known<'a>, told: &'a TableSchema, virtual_places: usize) -> Vec<Place<'a>> {
+    let newest = told.columns.iter().map(|c| c.id.0).max().unwrap_or(0);
+    let mut places: Vec<Place<'a>> = Vec::new();
+    for attribute in known.now.attributes.iter().filter(|a| !a.generated) {
+        let column = told_column(known, attribute.number);
+        if column.is_none() && i32::from(attribute.number) <= newest {
+            continue;
+        }
+        let pass = if attribute.dropped { Some(0) } else { None };
+        let pass = pass.or(known.unseen_ddl.then_some(DROPPED_HERE));
+        let behind = if column.is_none() { Some(0) } else { pass };
+        let number = attribute.number;
+        places.push(Place { number, attribute: Some(attribute), told: column, pass, behind });
+    }
+    extend(known, places, virtual_places)
+}
+
+/// Every attribute that ever was; any of them may have come later.
+fn ever<'a>(known: &Known<'a>, virtual_places: usize) -> Vec<Place<'a>> {
+    let real = known.now.attributes.iter().filter(|a| !a.generated).map(|attribute| Place {
+        number: attribute.number,
+        attribute: Some(attribute),
+        told: told_column(known, attribute.number),
+        pass: if attribute.dropped { Some(0) } else { known.unseen_ddl.then_some(DROPPED_HERE) },
+        behind: Some(0),
+    });
+    extend(known, real.collect(), virtual_places)
+}
+
+fn extend<'a>(known: &Known<'a>, mut places: Vec<Place<'a>>, virtual_places: usize) -> Vec<Place<'a>> {
+    let last = known.now.attributes.iter().map(|a| a.number).max().unwrap_or(0);
+    places.extend((1..=virtual_places as i16).map(|n| Place {
+        number: last.saturating_add(n),
+        attribute: None,
+        told: None,
+        pass: None,
+        behind: Some(0),
+    }));
+    places
+}
+
+/// Lays the log's columns against `places`, in order, as cheaply as can be. `None`: impossible.
+///
+/// `after[i][j]` is the cheapest way to lay the columns from `i` on against the places from `j` on, `before[i][j]` the
+/// cheapest for those before. A place that must be there may be passed over only behind the last column, unless it was
+/// told: then it was there already.
 fn lay(known: &Known<'_>, places: &[Place<'_>]) -> Option<Aligned> {
     let (rows, width) = (known.relation.columns.len(), places.len() + 1);
-    let mut best = vec![IMPOSSIBLE; (rows + 1) * width];
-    best[rows * width..].fill(0);
-    for i in (0..rows).rev() {
-        for j in (0..places.len()).rev() {
-            let matched = best[(i + 1) * width + j + 1].saturating_add(evidence(known, i, &places[j]));
-            let passed = best[i * width + j + 1].saturating_add(pass(known, &places[j]));
-            best[i * width + j] = matched.max(passed);
+    let at = |i: usize, j: usize| i * width + j;
+    let mut after = vec![IMPOSSIBLE; (rows + 1) * width];
+    let mut before = after.clone();
+    after[at(rows, places.len())] = 0;
+    for j in (0..places.len()).rev() {
+        after[at(rows, j)] = add(after[at(rows, j + 1)], places[j].behind);
+        for i in (0..rows).rev() {
+            let matched = add(after[at(i + 1, j + 1)], Some(cost(known, i, &places[j])));
+            after[at(i, j)] = matched.min(add(after[at(i, j + 1)], places[j].pass));
         }
     }
-    if best[0] <= IMPOSSIBLE / 2 {
+    before[at(0, 0)] = 0;
+    for j in 0..places.len() {
+        for i in 0..=rows {
+            let here = before[at(i, j)];
+            let passed = add(here, places[j].pass);
+            before[at(i, j + 1)] = before[at(i, j + 1)].min(passed);
+            if i < rows {
+                let matched = add(here, Some(cost(known, i, &places[j])));
+                before[at(i + 1, j + 1)] = before[at(i + 1, j + 1)].min(matched);
+            }
+        }
+    }
+    let best = after[at(0, 0)];
+    if best == IMPOSSIBLE {
         return None;
     }
-    let walk = |prefer_match: bool| {
-        let (mut i, mut j, mut picked) = (0, 0, Vec::with_capacity(rows));
-        while i < rows && j < places.len() {
-            let here = best[i * width + j];
-            let passed = best[i * width + j + 1].saturating_add(pass(known, &places[j]));
-            let matched =
-                best[(i + 1) * width + j + 1].saturating_add(evidence(known, i, &places[j]));
-            if matched == here && (prefer_match || passed < here) {
-                picked.push(j);
-                i += 1;
-            }
-            j += 1;
-        }
-        picked
-    };
-    let (left, right) = (walk(true), walk(false));
-    let material = |j: &usize| {
-        let place = &places[*j];
-        place.attribute.is_none_or(|a| !a.dropped) || told_column(known, place.number).is_some()
-    };
-    let certain = left.iter().zip(&right).all(|(l, r)| l == r || !(material(l) || material(r)));
-    let numbers = right.iter().map(|j| places[*j].number).collect();
-    (right.len() == rows).then_some(Aligned { numbers, certain })
-}
-
-fn pass(known: &Known<'_>, place: &Place<'_>) -> i64 {
-    match place.attribute {
-        Some(attribute) if attribute.dropped => 0,
-        Some(_) if known.unseen_ddl => PASS_LIVE,
-        _ => IMPOSSIBLE,
+    let mut certain = true;
+    let mut numbers = Vec::with_capacity(rows);
+    let mut from = 0;
+    for i in 0..rows {
+        let total = |j: usize| {
+            let here = add(before[at(i, j)], Some(cost(known, i, &places[j])));
+            here.saturating_add(after[at(i + 1, j + 1)])
+        };
+        let likely: Vec<usize> =
+            (0..places.len()).filter(|j| total(*j) <= best.saturating_add(MARGIN)).collect();
+        certain &= likely.len() == 1 || !likely.iter().any(|j| material(&places[*j]));
+        // The newest of the cheapest: the catalogue of now is the likelier witness.
+        let pick = likely.iter().rev().find(|j| **j >= from && total(**j) == best)?;
+        from = pick + 1;
+        numbers.push(places[*pick].number);
     }
+    Some(Aligned { numbers, certain, cost: best })
 }
 
-fn evidence(known: &Known<'_>, index: usize, place: &Place<'_>) -> i64 {
+const IMPOSSIBLE: u32 = u32::MAX;
+
+fn add(sum: u32, cost: Option<u32>) -> u32 {
+    cost.map_or(IMPOSSIBLE, |cost| sum.saturating_add(cost))
+}
+
+/// Whether it matters which of several columns this is: nobody follows one that came and went.
+fn material(place: &Place<'_>) -> bool {
+    place.told.is_some() || place.attribute.is_none_or(|a| !a.dropped)
+}
+
+fn cost(known: &Known<'_>, index: usize, place: &Place<'_>) -> u32 {
     let column = &known.relation.columns[index];
-    let weigh = |name: bool, of_type: bool| match (name, of_type) {
-        (true, true) => BOTH,
-        (true, false) => NAME,
-        (false, true) => TYPE,
-        (false, false) => 0,
-    };
-    let now = place.attribute.filter(|a| !a.dropped).map_or(0, |a| {
-        let of_type = a.type_oid == column.type_oid && a.type_modifier == column.typmod;
-        weigh(a.name == column.name, of_type)
-    });
-    let told = told_column(known, place.number).map_or(0, |c| {
-        let declared = known.types.get(index).is_some_and(|t| t.declared == c.declared);
-        weigh(c.name == column.name, declared)
-    });
-    // A place that nothing speaks for is worth less than a column that the catalogue cannot show yet.
-    let forgotten = place.attribute.is_some_and(|a| a.dropped) && known.unseen_ddl && told == 0;
-    now + told - i64::from(forgotten)
+    let now = place.attribute.filter(|a| !a.dropped);
+    if now.is_none() && place.told.is_none() {
+        return UNKNOWN;
+    }
+    let declared = known.types.get(index).map(|t| t.declared.as_str());
+    let name = now.is_some_and(|a| a.name == column.name)
+        || place.told.is_some_and(|c| c.name == column.name);
+    let of_type = now
+        .is_some_and(|a| a.type_oid == column.type_oid && a.type_modifier == column.typmod)
+        || place.told.is_some_and(|c| Some(c.declared.as_str()) == declared);
+    u32::from(!name) * TRANSIENT + u32::from(!of_type) * TRANSIENT
 }
 
 fn told_column<'a>(known: &Known<'a>, number: i16) -> Option<&'a lakeward_core::Column> {
@@ -361,7 +422,7 @@ fn default(attribute: &Attribute) -> Default {
 
 /// The table's file and its columns' catalogue rows both changed: a rewrite by DDL. `VACUUM FULL`, `CLUSTER` and
 /// `TRUNCATE` change the file alone.
-fn rewritten(told: &TableSchema, now: &Described) -> bool {
+pub(crate) fn rewritten(told: &TableSchema, now: &Described) -> bool {
     Note::of(told).is_some_and(|note| {
         let same_columns = now.attributes.len() == note.attributes.len()
             && now.attributes.iter().all(|a| note.attributes.get(&a.number) == Some(&a.xmin));
@@ -370,7 +431,7 @@ fn rewritten(told: &TableSchema, now: &Described) -> bool {
 }
 
 /// A column changed its type in a way that rewrites its values.
-fn retyped(told: &TableSchema, schema: &TableSchema) -> bool {
+pub(crate) fn retyped(told: &TableSchema, schema: &TableSchema) -> bool {
     schema.columns.iter().any(|c| {
         told.column(c.id).is_some_and(|(_, was)| {
             was.declared != c.declared && !rewrites_nothing(&was.declared, &c.declared)
@@ -420,7 +481,7 @@ impl<'a> Declared<'a> {
     }
 }
 
-fn fills(told: &TableSchema, schema: &TableSchema, now: &Described, rewritten: bool) -> Vec<Fill> {
+pub(crate) fn fills(told: &TableSchema, schema: &TableSchema, now: &Described, rewritten: bool) -> Vec<Fill> {
     schema
         .columns
         .iter()

@@ -124,7 +124,7 @@ impl Snapshots {
     async fn try_exact(&self, oid: u32, table: &TableId) -> Result<Option<Opened>> {
         let session = self.pool.get().await?;
         let settings = self.catalog.settings();
-        let mut walsender = ReplicationConnection::connect(&settings.login()).await?;
+        let mut walsender = ReplicationConnection::connect(settings).await?;
         let system = walsender.identify().await?.system;
         let slot = walsender.create_slot(&temporary_slot(&settings.slot, oid), true, true).await?;
         let snapshot = slot.snapshot.ok_or_else(|| {

@@ -6,6 +6,8 @@ mod auth;
 mod frames;
 mod refusal;
 
+use std::time::Duration;
+
 use lakeward_core::{Error, ErrorKind, Result};
 use postgres_protocol::message::frontend;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
@@ -42,6 +44,15 @@ pub struct CreatedSlot {
     pub consistent_point: u64,
     /// The exported snapshot's name, when one was asked for. It lives until the connection's next command.
     pub snapshot: Option<String>,
+}
+
+/// What the server says of a slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SlotState {
+    /// The log before it is released.
+    pub confirmed: Option<u64>,
+    /// The server has thrown away log that the slot needs.
+    pub lost: bool,
 }
 
 /// A connection in replication mode, between commands.
@@ -164,6 +175,38 @@ impl ReplicationConnection {
             (Some(system), Some(flushed)) => Ok(SystemIdentity { system, flushed }),
             _ => Err(unexpected("IDENTIFY_SYSTEM")),
         }
+    }
+
+    /// The state of a slot; `None`: there is none of this name.
+    ///
+    /// # Errors
+    /// `Unreachable`.
+    pub async fn slot(&mut self, slot: &str) -> Result<Option<SlotState>> {
+        let command = format!(
+            "SELECT confirmed_flush_lsn, wal_status FROM pg_catalog.pg_replication_slots \
+             WHERE slot_name = '{}'",
+            slot.replace('\'', "''"),
+        );
+        let rows = self.query(&command, Step::Command).await?;
+        Ok(rows.into_iter().next().map(|row| {
+            let cell = |index: usize| row.get(index).and_then(Option::as_deref);
+            SlotState {
+                confirmed: cell(0).and_then(parse_lsn),
+                lost: cell(1) == Some("lost"),
+            }
+        }))
+    }
+
+    /// How long the server bears a silent client; `None`: for ever.
+    ///
+    /// # Errors
+    /// `Unreachable`.
+    pub async fn sender_timeout(&mut self) -> Result<Option<Duration>> {
+        let command = "SELECT setting FROM pg_catalog.pg_settings WHERE name = 'wal_sender_timeout'";
+        let rows = self.query(command, Step::Command).await?;
+        let millis = rows.first().and_then(|r| r.first()).and_then(Option::as_deref);
+        let millis = millis.and_then(|text| text.parse().ok()).unwrap_or(0);
+        Ok((millis > 0).then(|| Duration::from_millis(millis)))
     }
 
     /// Makes a logical slot for `pgoutput`, without two-phase. With `export` a snapshot that sees exactly what is before

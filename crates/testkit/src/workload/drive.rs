@@ -251,6 +251,9 @@ async fn design(
                 Err(error) if lost_a_lock(&error.to_string()) => {
                     session.run("ROLLBACK").await?;
                     counts.conflicts += 1;
+                    if stop.load(Ordering::Relaxed) {
+                        return Ok(counts);
+                    }
                 }
                 Err(error) => {
                     stop.store(true, Ordering::Relaxed);

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::*;
-use crate::spec::{SchemaBehaviour, TableMode};
+use crate::spec::SchemaBehaviour;
 
 /// A connector as any could be.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -112,13 +112,13 @@ fn every_option_can_be_given() {
   expiry: { retain: 7d }
   http: { listen: \"127.0.0.1:9464\" }
   tables:
-    - { match: public.t, mode: append, schema_change: ignore }
+    - { match: public.t, schema_change: ignore }
 route: []
 transform:
 ";
     let pipeline = read(&text).unwrap().pipeline;
     assert_eq!((pipeline.commit_rows, pipeline.chunk_readers), (10, 3));
-    assert_eq!(pipeline.tables[0].mode, Some(TableMode::Append));
+    assert_eq!(pipeline.tables[0].schema_change, Some(SchemaBehaviour::Ignore));
     assert!(!pipeline.compaction.enabled && pipeline.expiry.enabled);
     assert_eq!(pipeline.expiry.retain.0, Duration::from_secs(7 * 86_400));
 }
@@ -245,10 +245,8 @@ fn a_secret_is_a_reference_and_its_problems_do_not_show_it() {
 #[test]
 fn the_routing_hash_knows_selection_and_nothing_else() {
     let hash = |text: &str| read(text).unwrap().pipeline.routing_hash;
-    let mode = "name: shop\n  tables: [{ match: a.b, mode: append }]";
     assert_eq!(hash(GOOD), hash(&GOOD.replace("localhost", "elsewhere")));
     assert_ne!(hash(GOOD), hash(&GOOD.replace("public.*", "public.a*")));
-    assert_ne!(hash(GOOD), hash(&GOOD.replace("name: shop", mode)));
     assert_eq!(hash(GOOD).len(), 32);
 }
 

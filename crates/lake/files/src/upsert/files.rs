@@ -1,6 +1,8 @@
 //! The files that one writer is writing: opening, rolling by size, rows that died again, giving up.
 //!
 //! Deliberately absent: which rows, and why.
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use arrow_array::RecordBatch;
 use lakeward_core::{Error, ErrorKind, Result};
 use roaring::RoaringBitmap;
@@ -33,12 +35,13 @@ pub(crate) struct Files {
     store: Store,
     options: EpochOptions,
     files: Vec<OwnFile>,
-    open: Option<FileWriter>,
+    /// Behind a lock only because an encoder cannot be shared between threads; nobody ever waits for it.
+    open: Mutex<Option<FileWriter>>,
 }
 
 impl Files {
     pub(crate) fn new(store: Store, options: EpochOptions) -> Self {
-        Self { store, options, files: Vec::new(), open: None }
+        Self { store, options, files: Vec::new(), open: Mutex::new(None) }
     }
 
     pub(crate) fn store(&self) -> &Store {
@@ -56,19 +59,20 @@ impl Files {
         rows: &RecordBatch,
     ) -> Result<OwnPlace> {
         let rows = layout.seal(rows)?;
-        if self.open.as_ref().is_some_and(|w| self.is_full(w)) {
+        if self.open_file().as_ref().is_some_and(|w| is_full(w, self.options.target_file_bytes)) {
             self.close().await?;
         }
-        let writer = match &mut self.open {
+        let open = self.open.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let writer = match open {
             Some(writer) => writer,
             None => {
-                let path = self.next_path();
+                let path = next_path(&self.options, self.files.len());
                 let schema = layout.schema().clone();
                 let writer =
                     FileWriter::create(&self.store, path.clone(), schema, WriterOptions::default())
                         .await?;
                 self.files.push(OwnFile { path, dead: RoaringBitmap::new(), done: None });
-                self.open.insert(writer)
+                open.insert(writer)
             }
         };
         let row = writer.rows() as u32;
@@ -76,19 +80,14 @@ impl Files {
         Ok(OwnPlace { file: self.files.len() as u32 - 1, row })
     }
 
-    fn is_full(&self, writer: &FileWriter) -> bool {
-        writer.bytes() >= self.options.target_file_bytes || writer.rows() >= ROWS_MAX
-    }
-
-    fn next_path(&self) -> String {
-        let (folder, stem) = (&self.options.folder, &self.options.stem);
-        let (number, random) = (self.files.len(), uuid::Uuid::new_v4().simple());
-        format!("{folder}/{stem}-{number:05}-{random}.parquet")
+    fn open_file(&self) -> MutexGuard<'_, Option<FileWriter>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Ends the open file, if there is one.
     pub(crate) async fn close(&mut self) -> Result<()> {
-        let Some(writer) = self.open.take() else { return Ok(()) };
+        let open = self.open_file().take();
+        let Some(writer) = open else { return Ok(()) };
         let done = writer.finish().await?;
         if let Some(last) = self.files.last_mut() {
             last.done = Some(done);
@@ -105,7 +104,8 @@ impl Files {
 
     /// Opens a file for reading; ends it first if it is still being written.
     pub(crate) async fn reader(&mut self, file: u32) -> Result<DataFileReader> {
-        if self.open.is_some() && file as usize + 1 == self.files.len() {
+        let is_open = self.open_file().is_some();
+        if is_open && file as usize + 1 == self.files.len() {
             self.close().await?;
         }
         let file = self.files.get(file as usize).ok_or_else(|| {
@@ -124,7 +124,7 @@ impl Files {
     }
 
     pub(crate) fn memory_bytes(&self) -> u64 {
-        self.open.as_ref().map_or(0, FileWriter::memory_bytes)
+        self.open_file().as_ref().map_or(0, FileWriter::memory_bytes)
     }
 
     /// Deletes files in which no row is alive. All files must be closed.
@@ -144,7 +144,7 @@ impl Files {
 
     /// The finished files; this is empty afterwards.
     pub(crate) fn take(&mut self) -> Vec<NewFile> {
-        self.open = None;
+        *self.open_file() = None;
         let files = std::mem::take(&mut self.files).into_iter().enumerate();
         files
             .filter_map(|(number, own)| {
@@ -155,7 +155,7 @@ impl Files {
 
     /// Deletes all files; this is empty afterwards.
     pub(crate) async fn abandon(&mut self) -> Result<()> {
-        self.open = None;
+        *self.open_file() = None;
         let files = std::mem::take(&mut self.files);
         let done = files.iter().filter(|f| f.done.is_some());
         delete_files(&self.store, done.map(|f| f.path.as_str())).await
@@ -172,4 +172,13 @@ pub(crate) async fn delete_files<'a>(
         outcome = outcome.and(store.delete(path).await);
     }
     outcome
+}
+
+fn is_full(writer: &FileWriter, target_bytes: u64) -> bool {
+    writer.bytes() >= target_bytes || writer.rows() >= ROWS_MAX
+}
+
+fn next_path(options: &EpochOptions, number: usize) -> String {
+    let (folder, stem, random) = (&options.folder, &options.stem, uuid::Uuid::new_v4().simple());
+    format!("{folder}/{stem}-{number:05}-{random}.parquet")
 }

@@ -8,7 +8,7 @@
 //!                                        base: missing cells from this epoch or the lake ┘
 //! ```
 //!
-//! Deliberately absent: the commit. Nothing is published to a [`Head`] here.
+//! Deliberately absent: the commit. Nothing is published to a [`Head`](crate::Head) here.
 use lakeward_core::ChangeBatch;
 
 mod base;
@@ -26,9 +26,6 @@ mod tests;
 pub use epoch::{EpochFiles, FileDeletes, NewFile};
 pub(crate) use epoch::KEYS_AT_ONCE;
 pub use writer::EpochWriter;
-
-#[allow(unused_imports, reason = "named in documentation")]
-use crate::head::Head;
 
 /// Where and how an epoch's files are written.
 #[derive(Debug, Clone)]

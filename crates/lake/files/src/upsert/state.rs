@@ -87,7 +87,7 @@ pub(crate) struct Changes<'a> {
     pub(crate) before: &'a [Option<KeyHash>],
     /// Whether before images are whole rows.
     pub(crate) before_is_whole: bool,
-    /// Whether each row lacks a cell.
+    /// Whether each row lacks a cell. Rows that are counted by their whole content lack none.
     pub(crate) incomplete: &'a [bool],
     /// Nothing of the lake counts any more.
     pub(crate) truncated: bool,
@@ -172,14 +172,6 @@ impl Keys {
         }
     }
 
-    pub(crate) fn clear(&mut self) {
-        match self {
-            Self::Append => {}
-            Self::Keyed(spots) => spots.clear(),
-            Self::Counted(rows) => rows.clear(),
-        }
-    }
-
     /// Bytes of memory, about.
     pub(crate) fn memory_bytes(&self) -> u64 {
         let slots = |capacity: usize, entry: usize| (capacity * 8 / 7 * (entry + 1)) as u64;
@@ -241,9 +233,6 @@ fn counted(rows: &mut KeyMap<Equals>, changes: &Changes<'_>, row: usize, plan: &
     }
     if let Some(old) = changes.before[row] {
         take_one(rows, old, changes, plan);
-    }
-    if changes.incomplete[row] {
-        plan.bases.push((row, Base::Before));
     }
     let here = Own::Buffer(BufferPlace { batch: changes.batch, row: row as u32 });
     rows.entry(key).or_default().own.push(here);

@@ -25,7 +25,8 @@ const ROWS_AT_ONCE: usize = 8 * 1024;
 /// Writes the changes of one table, epoch after epoch.
 ///
 /// Futures of its methods must be driven to their end: after one was dropped half way, or failed, only
-/// [`abandon`](Self::abandon) is left (but see [`write`](Self::write)). An epoch may begin only when the one before was published or given up.
+/// [`abandon`](Self::abandon) is left (but see [`write`](Self::write)). An epoch may begin only when the one before was
+/// published or given up: base rows are looked up while it is written.
 pub struct EpochWriter {
     layout: TableLayout,
     buffer_bytes: u64,
@@ -90,8 +91,12 @@ impl EpochWriter {
     ) -> Result<()> {
         let missing = Missing::new(batch.absent.as_ref(), columns, &batch.ops);
         self.check(batch, &missing)?;
-        let fitted = Fitted::new(batch, columns, &self.layout)?;
-        let incomplete = missing.incomplete(batch.len());
+        let mut fitted = Fitted::new(batch, columns, &self.layout)?;
+        let mut incomplete = missing.incomplete(batch.len());
+        if *self.layout.identity() == Identity::WholeRow && !missing.is_empty() {
+            fitted.complete_from_images(&incomplete, &missing, &self.layout)?;
+            incomplete.fill(false);
+        }
         let schema = missing.schema(&self.layout);
         let lake = self.lake_places(&fitted, &incomplete, head);
         let from_lake = self.fetch_lake(&lake, &schema, head).await?;
@@ -121,7 +126,9 @@ impl EpochWriter {
     fn check(&self, batch: &ChangeBatch, missing: &Missing) -> Result<()> {
         let only_adds = batch.ops.iter().all(|op| matches!(op, Op::Read | Op::Insert));
         let updates = batch.ops.iter().filter(|op| **op == Op::Update).count();
-        let images = batch.before.as_ref().filter(|b| !b.key_only).map_or(0, |b| b.at.len());
+        let is_update = |row: &&u32| batch.ops.get(**row as usize) == Some(&Op::Update);
+        let whole = batch.before.as_ref().filter(|b| !b.key_only);
+        let images = whole.map_or(0, |b| b.at.iter().filter(is_update).count());
         let what = match self.layout.identity() {
             Identity::Key(_) => return Ok(()),
             Identity::Append if !only_adds => "an update or delete of a table that is only appended to",
@@ -138,10 +145,11 @@ impl EpochWriter {
 
     /// Where the lake holds the keys whose rows may be bases.
     fn lake_places(&self, fitted: &Fitted, incomplete: &[bool], head: &Head) -> KeyMap<Place> {
-        if self.truncated || fitted.before_is_whole || !matches!(self.keys, Keys::Keyed(_)) {
+        if self.truncated || !matches!(self.keys, Keys::Keyed(_)) {
             return KeyMap::default();
         }
-        let rows = (0..incomplete.len()).filter(|row| incomplete[*row]);
+        let has_image = |row: usize| fitted.before_is_whole && fitted.before_keys[row].is_some();
+        let rows = (0..incomplete.len()).filter(|row| incomplete[*row] && !has_image(*row));
         let keys: Vec<KeyHash> = rows
             .flat_map(|row| fitted.before_keys[row].into_iter().chain([fitted.keys[row]]))
             .filter(|key| !self.keys.knows(key))
@@ -445,6 +453,23 @@ impl Fitted {
             fitted.before_is_whole = !before.key_only;
         }
         Ok(fitted)
+    }
+
+    /// Fills in all missing cells from whole before images: without them the row has no identity.
+    fn complete_from_images(
+        &mut self,
+        incomplete: &[bool],
+        missing: &Missing,
+        layout: &TableLayout,
+    ) -> Result<()> {
+        let rows = (0..incomplete.len()).filter(|row| incomplete[*row]);
+        let bases: Vec<_> = rows.map(|row| (row, Base::Before)).collect();
+        let before = self.before.as_ref().map(|rows| (&self.before_at, rows));
+        let (own, lake, buffered) = Default::default();
+        let bases = Bases { batch: 0, rows: &bases, before, buffered, own: &own, lake: &lake };
+        self.rows = bases.complete(&self.rows, missing)?;
+        self.keys = Self::hash(layout, &self.rows)?;
+        Ok(())
     }
 
     fn hash(layout: &TableLayout, rows: &RecordBatch) -> Result<Vec<KeyHash>> {

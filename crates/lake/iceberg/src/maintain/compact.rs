@@ -7,12 +7,11 @@ use lakeward_core::kill::{self, KillPoint};
 use lakeward_core::{Result, Upkeep, UpkeepDone, UpkeepOutcome, UpkeepPolicy};
 use lakeward_files::{Compacted, Compaction, CompactionPolicy, PositionDeletes, Store, compact};
 use roaring::RoaringBitmap;
-use uuid::Uuid;
 
 use super::ATTEMPTS;
 use crate::commit::{FileChange, Outcome, Request, delete_quietly, unpartitioned_id};
 use crate::datafile;
-use crate::stage::own_deletes;
+use crate::stage::{delete_file_path, own_deletes};
 use crate::write::{IcebergTable, Suspect};
 
 /// A planned compaction.
@@ -105,7 +104,13 @@ pub(super) async fn commit(table: &mut IcebergTable, done: Done) -> Result<Upkee
                 table.suspects.push(Suspect {
                     metadata: attempt.written.first().cloned().into_iter().collect(),
                     parent: table.head.as_ref().map(|h| h.location.clone()),
-                    paths: attempt.written.iter().cloned().chain(delete_files).chain(data).collect(),
+                    paths: attempt
+                        .written
+                        .iter()
+                        .cloned()
+                        .chain(delete_files)
+                        .chain(data)
+                        .collect(),
                 });
                 return Err(error);
             }
@@ -117,14 +122,18 @@ pub(super) async fn commit(table: &mut IcebergTable, done: Done) -> Result<Upkee
 
 /// `None` when a source file is gone, or the files were numbered anew since the plan.
 fn late_deletes(table: &IcebergTable, done: &Done) -> Option<Vec<RoaringBitmap>> {
-    let listed = done.compacted.sources.iter().all(|(_, path)| table.files.contains_key(path.as_ref()));
+    let listed =
+        done.compacted.sources.iter().all(|(_, path)| table.files.contains_key(path.as_ref()));
     if !listed || table.numbering != done.numbering {
         return None;
     }
     done.compacted.late_deletes(&table.content)
 }
 
-async fn request(table: &mut IcebergTable, change: &FileChange) -> Result<Option<crate::commit::Attempt>> {
+async fn request(
+    table: &mut IcebergTable,
+    change: &FileChange,
+) -> Result<Option<crate::commit::Attempt>> {
     let Some(mark) = table.mark()? else { return Ok(None) };
     let request = Request {
         head: table.head.as_ref(),
@@ -153,8 +162,7 @@ async fn change(
     for (file, deleted) in compacted.files.iter().zip(late) {
         added.push(datafile::data(store, file, &schema, spec)?);
         if !deleted.is_empty() {
-            let path =
-                format!("{}/data/{}-{}-deletes.parquet", table.folder, table.committer.writer, Uuid::new_v4());
+            let path = delete_file_path(table);
             let location = store.url(&file.path);
             let written = PositionDeletes::write(store, path.clone(), &location, deleted).await?;
             added.push(datafile::deletes(store, &written, &location, spec)?);
@@ -171,5 +179,9 @@ async fn change(
 
 fn told(compacted: &Compacted) -> String {
     let rows: u64 = compacted.files.iter().map(|f| f.rows).sum();
-    format!("compacted {} files into {} ({rows} rows)", compacted.sources.len(), compacted.files.len())
+    format!(
+        "compacted {} files into {} ({rows} rows)",
+        compacted.sources.len(),
+        compacted.files.len()
+    )
 }

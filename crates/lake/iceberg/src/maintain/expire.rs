@@ -56,8 +56,12 @@ pub(super) fn plan(table: &IcebergTable, policy: &UpkeepPolicy) -> Result<Option
         return Ok(None);
     }
     let kept = kept(&head.metadata, policy, now());
-    let snapshots: Vec<i64> =
-        head.metadata.snapshots().map(|s| s.snapshot_id()).filter(|id| !kept.contains(id)).collect();
+    let snapshots: Vec<i64> = head
+        .metadata
+        .snapshots()
+        .map(|s| s.snapshot_id())
+        .filter(|id| !kept.contains(id))
+        .collect();
     let enough = if policy.force_expire { 1 } else { SNAPSHOTS_WORTH_EXPIRING };
     if snapshots.len() < enough {
         return Ok(None);
@@ -72,8 +76,10 @@ pub(super) fn plan(table: &IcebergTable, policy: &UpkeepPolicy) -> Result<Option
 
 /// Snapshots that must stay: named by a reference, by the policy or by a mark, or young.
 fn kept(metadata: &TableMetadata, policy: &UpkeepPolicy, now: Duration) -> HashSet<i64> {
-    let oldest_ms = i64::try_from(now.saturating_sub(policy.retain).as_millis()).unwrap_or(i64::MAX);
-    let young = metadata.snapshots().filter(|s| s.timestamp_ms() > oldest_ms).map(|s| s.snapshot_id());
+    let oldest_ms =
+        i64::try_from(now.saturating_sub(policy.retain).as_millis()).unwrap_or(i64::MAX);
+    let young =
+        metadata.snapshots().filter(|s| s.timestamp_ms() > oldest_ms).map(|s| s.snapshot_id());
     let named = policy.keep.iter().filter_map(|version| version.0.parse().ok());
     let marks = metadata.properties().iter().filter(|(key, _)| is_mark_snapshot(key));
     let marked = marks.filter_map(|(_, id)| id.parse().ok());
@@ -109,7 +115,8 @@ impl Upkeep for Work {
         let mut cache = ManifestCache::default();
         let kept = self.reached(&mut cache, &staying).await?;
         let lost = self.reached(&mut cache, &going).await?;
-        let files = lost.difference(&kept).filter_map(|location| self.store.path_of(location)).collect();
+        let files =
+            lost.difference(&kept).filter_map(|location| self.store.path_of(location)).collect();
         let planned_on = metadata_version(&self.head.location).unwrap_or(0);
         let list = List { snapshots: self.snapshots, planned_on, files };
         Ok(super::finished(super::Done::Expiry(Done { list })))
@@ -118,7 +125,11 @@ impl Upkeep for Work {
 
 impl Work {
     /// Locations of all files that these snapshots reach: lists, manifests, data and deletes.
-    async fn reached(&self, cache: &mut ManifestCache, snapshots: &[&SnapshotRef]) -> Result<HashSet<String>> {
+    async fn reached(
+        &self,
+        cache: &mut ManifestCache,
+        snapshots: &[&SnapshotRef],
+    ) -> Result<HashSet<String>> {
         let mut reached = HashSet::new();
         for snapshot in snapshots {
             let contents = cache.contents(&self.store, &self.head, Some(snapshot)).await?;
@@ -133,9 +144,15 @@ impl Work {
 /// Writes the list, commits, deletes.
 pub(super) async fn commit(table: &mut IcebergTable, done: Done) -> Result<UpkeepOutcome> {
     let store = table.committer.store.clone();
-    let list_path = format!("{}/metadata/{}-{}{LIST_SUFFIX}", table.folder, table.committer.writer, Uuid::new_v4());
-    let json = serde_json::to_vec(&done.list)
-        .map_err(|error| Error::new(ErrorKind::Bug, "could not write a list of files").caused_by(error))?;
+    let list_path = format!(
+        "{}/metadata/{}-{}{LIST_SUFFIX}",
+        table.folder,
+        table.committer.writer,
+        Uuid::new_v4()
+    );
+    let json = serde_json::to_vec(&done.list).map_err(|error| {
+        Error::new(ErrorKind::Bug, "could not write a list of files").caused_by(error)
+    })?;
     store.create(&list_path, json.into()).await?;
     for _ in 0..ATTEMPTS {
         table.refresh().await?;
@@ -144,8 +161,10 @@ pub(super) async fn commit(table: &mut IcebergTable, done: Done) -> Result<Upkee
         if done.list.snapshots.iter().any(|id| named.contains(id)) {
             break;
         }
-        let attempt =
-            table.committer.edit(&head, &|builder| Ok(builder.remove_snapshots(&done.list.snapshots))).await;
+        let attempt = table
+            .committer
+            .edit(&head, &|builder| Ok(builder.remove_snapshots(&done.list.snapshots)))
+            .await;
         match attempt.outcome {
             Outcome::Committed(head) => {
                 kill::reached(KillPoint::ExpireCommit);
@@ -153,7 +172,10 @@ pub(super) async fn commit(table: &mut IcebergTable, done: Done) -> Result<Upkee
                 table.head = Some(head);
                 let deleted = delete(&store, &done.list, &list_path).await?;
                 sweep_metadata(table).await?;
-                let told = format!("expired {} snapshots, deleted {deleted} files", done.list.snapshots.len());
+                let told = format!(
+                    "expired {} snapshots, deleted {deleted} files",
+                    done.list.snapshots.len()
+                );
                 return Ok(UpkeepOutcome::Done(told));
             }
             Outcome::Lost => {}
@@ -194,10 +216,12 @@ pub(super) async fn finish_interrupted(table: &mut IcebergTable) -> Result<()> {
                 .remedied("delete that file; the files that it names stay on disk")
                 .caused_by(error)
         })?;
-        let there = list.snapshots.iter().filter(|id| head.metadata.snapshot_by_id(**id).is_some()).count();
+        let there =
+            list.snapshots.iter().filter(|id| head.metadata.snapshot_by_id(**id).is_some()).count();
         if there == 0 {
             delete(&store, &list, path).await?;
-        } else if metadata_version(&head.location).is_some_and(|version| version > list.planned_on) {
+        } else if metadata_version(&head.location).is_some_and(|version| version > list.planned_on)
+        {
             store.delete(path).await?;
         }
     }
@@ -210,8 +234,10 @@ async fn sweep_metadata(table: &IcebergTable) -> Result<()> {
     let Some(current) = metadata_version(&head.location) else { return Ok(()) };
     let store = &table.committer.store;
     let log = head.metadata.metadata_log().iter().map(|log| log.metadata_file.as_str());
-    let named: HashSet<String> =
-        log.chain([head.location.as_str()]).filter_map(|location| store.path_of(location)).collect();
+    let named: HashSet<String> = log
+        .chain([head.location.as_str()])
+        .filter_map(|location| store.path_of(location))
+        .collect();
     let paths = store.list(&format!("{}/metadata", table.folder)).await?;
     let past = |path: &String| metadata_version(path).is_some_and(|version| version <= current);
     let lost: Vec<String> = paths.into_iter().filter(|p| past(p) && !named.contains(p)).collect();

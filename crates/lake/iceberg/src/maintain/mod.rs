@@ -19,7 +19,10 @@ enum Done {
 }
 
 /// The most useful upkeep now: a forced one first, then compaction, then expiry.
-pub(crate) async fn plan(table: &mut IcebergTable, policy: &UpkeepPolicy) -> Result<Option<Box<dyn Upkeep>>> {
+pub(crate) async fn plan(
+    table: &mut IcebergTable,
+    policy: &UpkeepPolicy,
+) -> Result<Option<Box<dyn Upkeep>>> {
     if table.head.is_none() {
         return Ok(None);
     }
@@ -34,9 +37,10 @@ pub(crate) async fn plan(table: &mut IcebergTable, policy: &UpkeepPolicy) -> Res
 
 /// Commits finished work, or drops it.
 pub(crate) async fn commit(table: &mut IcebergTable, done: UpkeepDone) -> Result<UpkeepOutcome> {
-    let done = done.payload.downcast::<Done>().map_err(|_| {
-        Error::new(ErrorKind::Bug, "upkeep of another sink came to be committed")
-    })?;
+    let done = done
+        .payload
+        .downcast::<Done>()
+        .map_err(|_| Error::new(ErrorKind::Bug, "upkeep of another sink came to be committed"))?;
     match *done {
         Done::Compaction(done) => compact::commit(table, *done).await,
         Done::Expiry(done) => expire::commit(table, done).await,

@@ -1,0 +1,252 @@
+//! The laws: whatever the history, the faults and the restarts, the lake follows the database exactly.
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use lakeward_core::{Bytes, Env, Period};
+use lakeward_engine::commit::ledger::read_points;
+use lakeward_engine::commit::state::ConsistentPoint;
+use lakeward_engine::spec::PipelineOptions;
+use lakeward_engine::supervise::{Command, Pipeline, RunEnd, RunMode, Status};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::database::{Change, Database, FakeSource, Row, Transaction, number, table_id};
+use crate::lake::Lake;
+use crate::random::Random;
+
+const TABLES: usize = 3;
+const KEYS: u64 = 60;
+
+static WRITERS: AtomicU64 = AtomicU64::new(0);
+
+fn options() -> PipelineOptions {
+    let mut options = PipelineOptions::named("sim");
+    options.commit_interval = Period(Duration::from_millis(4));
+    options.rows_per_chunk = 7;
+    options.memory = Bytes(64 << 20);
+    options
+}
+
+fn pipeline(database: &Arc<Database>, lake: &Lake, state: &Path) -> Pipeline {
+    let writer = format!("w{}", WRITERS.fetch_add(1, Ordering::SeqCst));
+    let env = Env {
+        pipeline: "sim".into(),
+        name: "lake".into(),
+        writer,
+        state_dir: state.into(),
+        memory_bytes: 64 << 20,
+    };
+    Pipeline::new(Arc::new(FakeSource(Arc::clone(database))), Arc::new(lake.clone()), options(), env)
+}
+
+fn large(random: &mut Random) -> String {
+    format!("large {}", random.below(1_000_000))
+}
+
+/// One random transaction against the rows that are there.
+fn transaction(random: &mut Random, database: &Database, id: u64) -> Transaction {
+    let table = random.below(TABLES as u64) as usize;
+    let mut rows = database.rows(table);
+    let streamed = random.chance(25);
+    let mut changes = Vec::new();
+    for step in 0..1 + random.below(6) {
+        // An aborted part sees the rows as they are, and leaves no trace in them.
+        let part = (streamed && random.chance(30)).then_some(id * 100 + step);
+        let mut scratch = rows.clone();
+        let target = if part.is_some() { &mut scratch } else { &mut rows };
+        changes.push(change(random, target, part));
+        if let Some(part) = part {
+            changes.push(Change::AbortPart(part));
+        }
+    }
+    Transaction { id, table, changes, streamed }
+}
+
+fn change(random: &mut Random, rows: &mut BTreeMap<i64, Row>, part: Option<u64>) -> Change {
+    let id = random.below(KEYS) as i64;
+    let value = random.below(1_000) as i64;
+    let old = rows.get(&id).cloned();
+    match (random.below(100), old) {
+        (0..1, _) => {
+            rows.clear();
+            Change::Truncate { part }
+        }
+        (1..20, Some(_)) => {
+            rows.remove(&id);
+            Change::Delete { id, part }
+        }
+        (20..40, Some((_, kept))) => {
+            let mut to = random.below(KEYS) as i64;
+            while rows.contains_key(&to) && rows.len() < KEYS as usize {
+                to = (to + 1) % KEYS as i64;
+            }
+            if rows.contains_key(&to) {
+                rows.remove(&id);
+                return Change::Delete { id, part };
+            }
+            rows.remove(&id);
+            rows.insert(to, (value, kept.clone()));
+            Change::Move { from: id, to, row: (value, kept), large_sent: false, part }
+        }
+        (40..75, Some((_, kept))) => {
+            rows.insert(id, (value, kept.clone()));
+            Change::Put { id, row: (value, kept), large_sent: false, part }
+        }
+        _ => {
+            let row = (value, large(random));
+            rows.insert(id, row.clone());
+            Change::Put { id, row, large_sent: true, part }
+        }
+    }
+}
+
+struct World {
+    seed: u64,
+    random: Random,
+    database: Arc<Database>,
+    lake: Lake,
+    folder: tempfile::TempDir,
+    points: BTreeMap<u64, ConsistentPoint>,
+    next_id: u64,
+}
+
+impl World {
+    fn new(seed: u64, fault_percent: u64) -> Self {
+        let mut world = Self {
+            seed,
+            random: Random::new(seed),
+            database: Database::new(TABLES),
+            lake: Lake::new(seed ^ 0xfa17, fault_percent),
+            folder: tempfile::tempdir().unwrap(),
+            points: BTreeMap::new(),
+            next_id: 1,
+        };
+        for _ in 0..80 {
+            world.commit_one(false);
+        }
+        world
+    }
+
+    fn commit_one(&mut self, may_hide: bool) {
+        let transaction = transaction(&mut self.random, &self.database, self.next_id);
+        self.next_id += 1;
+        let hidden = may_hide && self.random.chance(10);
+        self.database.commit(transaction, hidden);
+        if self.random.chance(20) {
+            self.database.reveal();
+        }
+    }
+
+    /// Runs the pipeline for a moment beside a random workload, then drops it wherever it is.
+    async fn run_and_crash(&mut self, resync: bool) {
+        let pipeline = pipeline(&self.database, &self.lake, self.folder.path());
+        let (control, orders) = mpsc::channel(4);
+        let running = tokio::spawn(pipeline.run(
+            RunMode::Follow,
+            true,
+            orders,
+            Arc::new(Status::new()),
+        ));
+        if resync {
+            tokio::time::sleep(Duration::from_millis(self.random.below(60))).await;
+            let (reply, _answer) = oneshot::channel();
+            let table = table_id(self.random.below(TABLES as u64) as usize);
+            let _ = control.send(Command::Resync { table, reply }).await;
+        }
+        for _ in 0..self.random.below(60) {
+            self.commit_one(true);
+            tokio::time::sleep(Duration::from_micros(self.random.below(3_000))).await;
+        }
+        self.database.reveal();
+        running.abort();
+        if let Ok(Err(error)) = running.await {
+            panic!("seed {}: the pipeline stopped: {error:?}", self.seed);
+        }
+        self.collect_points().await;
+    }
+
+    async fn collect_points(&mut self) {
+        for point in read_points(&self.lake).await.unwrap() {
+            self.points.insert(point.epoch, point);
+        }
+    }
+
+    async fn catch_up(&mut self) {
+        self.database.reveal();
+        let (_control, orders) = mpsc::channel(4);
+        let pipeline = pipeline(&self.database, &self.lake, self.folder.path());
+        let run = pipeline.run(RunMode::UntilCaughtUp, true, orders, Arc::new(Status::new()));
+        let end = tokio::time::timeout(Duration::from_secs(20), run)
+            .await
+            .unwrap_or_else(|_| panic!("seed {}: it never caught up", self.seed));
+        assert_eq!(end.unwrap(), RunEnd::CaughtUp);
+        self.collect_points().await;
+    }
+
+    fn judge(&self) {
+        for table in 0..TABLES {
+            let lake = self.lake.rows(&table_id(table)).unwrap_or_default();
+            assert_eq!(lake, self.database.rows(table), "seed {} table {table}", self.seed);
+        }
+        for point in self.points.values() {
+            for table in 0..TABLES {
+                let id = table_id(table);
+                let Some(version) = point.tables.get(&id.to_string()) else { continue };
+                let lake = self.lake.rows_of_version(&id, version).unwrap();
+                let model = self.database.rows_at(table, number(&point.position));
+                assert_eq!(
+                    lake, model,
+                    "seed {}: table {table} at epoch {} (position {}, version {version:?})",
+                    self.seed, point.epoch, point.position
+                );
+            }
+        }
+    }
+}
+
+fn seeds(count: u64) -> Vec<u64> {
+    let number = |name: &str| std::env::var(name).ok().and_then(|v| v.parse::<u64>().ok());
+    match number("LAKEWARD_SEED") {
+        Some(seed) => vec![seed],
+        None => (1..=number("LAKEWARD_SEEDS").unwrap_or(count)).collect(),
+    }
+}
+
+async fn restarts(seed: u64, fault_percent: u64, resync: bool) -> usize {
+    let mut world = World::new(seed, fault_percent);
+    for _ in 0..6 {
+        let asked = resync && world.random.chance(60);
+        world.run_and_crash(asked).await;
+    }
+    world.catch_up().await;
+    world.judge();
+    world.points.len()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn restarts_at_any_await_lose_and_double_nothing() {
+    let mut points = 0;
+    for seed in seeds(12) {
+        println!("seed {seed}");
+        points += restarts(seed, 0, false).await;
+    }
+    println!("{points} consistent points compared");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lost_answers_and_foreign_commits_lose_and_double_nothing() {
+    for seed in seeds(12) {
+        println!("seed {seed}");
+        restarts(1_000 + seed, 6, false).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_resync_is_swapped_in_without_loss() {
+    for seed in seeds(12) {
+        println!("seed {seed}");
+        restarts(2_000 + seed, 3, true).await;
+    }
+}

@@ -1,0 +1,302 @@
+//! Rows in, rows out: appends, upserts, deletes, truncates, keyless tables, missing cells, every type.
+use std::sync::Arc;
+
+use arrow_array::{
+    ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, FixedSizeBinaryArray,
+    Float32Array, Float64Array, Int16Array, Int32Array, Int64Array, ListArray, RecordBatch,
+    StringArray, Time64MicrosecondArray, TimestampMicrosecondArray, types::Int32Type,
+};
+use arrow_schema::DataType;
+use lakeward_core::{AbsentCells, AbsentColumn, ChangeBatch, Op, Slot};
+use serde_json::json;
+
+use crate::support::{Cell, World, changes, inserts, land, people, row, schema, updates};
+
+#[tokio::test]
+async fn appends_upserts_and_deletes_read_back() {
+    let world = World::new().await;
+    let schema = people("t");
+    let mut table = world.table(&schema).await;
+    table
+        .write(inserts(&schema, &[row![1, "a", 1], row![2, "b", 2], row![3, "c", ()]]))
+        .await
+        .unwrap();
+    land(&mut table, &schema).await;
+    world.read("t").assert(&[row![1, "a", 1], row![2, "b", 2], row![3, "c", ()]]);
+
+    let mixed = [
+        (Op::Update, row![2, "bb", 20]),
+        (Op::Delete, row![1, (), ()]),
+        (Op::Insert, row![4, "d", 4]),
+        (Op::Update, row![4, "dd", 5]),
+        (Op::Insert, row![5, "e", 6]),
+        (Op::Delete, row![5, (), ()]),
+    ];
+    table.write(changes(&schema, &mixed)).await.unwrap();
+    land(&mut table, &schema).await;
+    world.read("t").assert(&[row![2, "bb", 20], row![3, "c", ()], row![4, "dd", 5]]);
+
+    // A key change is a delete and an insert in one commit.
+    table.write(updates(&schema, &[(row![3, "c", ()], row![30, "c", 7])])).await.unwrap();
+    let mark = land(&mut table, &schema).await;
+    assert_eq!(mark.epoch, 3);
+    world.read("t").assert(&[row![2, "bb", 20], row![30, "c", 7], row![4, "dd", 5]]);
+}
+
+#[tokio::test]
+async fn a_reopened_table_knows_its_keys_and_its_mark() {
+    let world = World::new().await;
+    let schema = people("t");
+    let mut table = world.table(&schema).await;
+    for epoch in 0..3 {
+        table.write(inserts(&schema, &[row![epoch, "a", 1], row![100, "x", epoch]])).await.unwrap();
+        land(&mut table, &schema).await;
+    }
+    let sink = world.again("writer-2").await;
+    let mut table = sink.open_table(&schema, Slot::Visible).await.unwrap();
+    assert_eq!(table.last_commit().await.unwrap().unwrap().epoch, 3);
+    assert!(table.index_bytes() > 0);
+    table
+        .write(changes(&schema, &[(Op::Delete, row![100, (), ()]), (Op::Update, row![1, "b", 9])]))
+        .await
+        .unwrap();
+    land(&mut table, &schema).await;
+    world.read("t").assert(&[row![0, "a", 1], row![1, "b", 9], row![2, "a", 1]]);
+}
+
+#[tokio::test]
+async fn truncate_removes_what_came_before_and_nothing_after() {
+    let world = World::new().await;
+    let schema = people("t");
+    let mut table = world.table(&schema).await;
+    table.write(inserts(&schema, &[row![1, "a", 1], row![2, "b", 2]])).await.unwrap();
+    land(&mut table, &schema).await;
+    table.write(inserts(&schema, &[row![3, "c", 3]])).await.unwrap();
+    table.truncate(None).await.unwrap();
+    table.write(inserts(&schema, &[row![2, "new", 2]])).await.unwrap();
+    land(&mut table, &schema).await;
+    world.read("t").assert(&[row![2, "new", 2]]);
+    table.truncate(None).await.unwrap();
+    land(&mut table, &schema).await;
+    world.read("t").assert(&[]);
+}
+
+#[tokio::test]
+async fn an_epoch_without_rows_makes_an_empty_table_with_a_mark() {
+    let world = World::new().await;
+    let schema = people("t");
+    let mut table = world.table(&schema).await;
+    assert_eq!(table.last_commit().await.unwrap(), None);
+    assert_eq!(table.version(), None);
+    land(&mut table, &schema).await;
+    world.read("t").assert(&[]);
+    assert!(table.version().is_some());
+    let found = world.read("t");
+    assert_eq!(found.schema[0], json!(["id", "long", 1, true]));
+    assert_eq!(found.schema[2], json!(["n", "int", 3, false]));
+    let loading = world.execute(Some("t"), "result = table.properties['lakeward.loading']");
+    assert_eq!(loading, "false");
+}
+
+#[tokio::test]
+async fn rows_without_a_key_are_counted() {
+    let world = World::new().await;
+    let schema = schema("t", &[(1, "a", DataType::Int64), (2, "b", DataType::Utf8)], &[]);
+    let mut table = world.table(&schema).await;
+    table
+        .write(inserts(&schema, &[row![1, "x"], row![1, "x"], row![1, "x"], row![2, ()]]))
+        .await
+        .unwrap();
+    land(&mut table, &schema).await;
+    table.write(changes(&schema, &[(Op::Delete, row![1, "x"])])).await.unwrap();
+    table.write(updates(&schema, &[(row![1, "x"], row![1, "y"])])).await.unwrap();
+    land(&mut table, &schema).await;
+    world.read("t").assert(&[row![1, "x"], row![1, "y"], row![2, ()]]);
+}
+
+#[tokio::test]
+async fn missing_cells_are_completed_and_rows_without_a_base_are_named() {
+    let world = World::new().await;
+    let schema = people("t");
+    let mut table = world.table(&schema).await;
+    table.write(inserts(&schema, &[row![1, "long text", 1]])).await.unwrap();
+    land(&mut table, &schema).await;
+    let missing = AbsentColumn { column: 1, missing: vec![true, true].into() };
+    let batch = ChangeBatch {
+        absent: Some(AbsentCells { columns: vec![missing] }),
+        ..changes(&schema, &[(Op::Update, row![1, (), 2]), (Op::Update, row![9, (), 9])])
+    };
+    table.write(batch).await.unwrap();
+    let staged = table.stage().await.unwrap();
+    let unresolved = staged.unresolved.as_ref().unwrap();
+    assert_eq!(unresolved.schema(), schema.arrow());
+    assert_eq!(unresolved.column(0).as_ref(), &Int64Array::from(vec![9]));
+    assert_eq!(unresolved.column(2).null_count(), 1);
+    crate::support::land_staged(&mut table, &schema, staged).await;
+    world.read("t").assert(&[row![1, "long text", 2]]);
+}
+
+#[tokio::test]
+async fn every_type_reads_back_as_it_was_written() {
+    let world = World::new().await;
+    let utc = DataType::Timestamp(arrow_schema::TimeUnit::Microsecond, Some("UTC".into()));
+    let list = DataType::new_list(DataType::Int32, true);
+    let kinds = [
+        ("k", DataType::Int32),
+        ("small", DataType::Int16),
+        ("big", DataType::Int64),
+        ("real", DataType::Float32),
+        ("double", DataType::Float64),
+        ("flag", DataType::Boolean),
+        ("exact", DataType::Decimal128(12, 2)),
+        ("huge", DataType::Decimal128(38, 0)),
+        ("words", DataType::Utf8),
+        ("raw", DataType::Binary),
+        ("day", DataType::Date32),
+        ("clock", DataType::Time64(arrow_schema::TimeUnit::Microsecond)),
+        ("local", DataType::Timestamp(arrow_schema::TimeUnit::Microsecond, None)),
+        ("moment", utc),
+        ("id", DataType::FixedSizeBinary(16)),
+        ("list", list),
+    ];
+    let columns: Vec<(i32, &str, DataType)> = kinds
+        .iter()
+        .enumerate()
+        .map(|(n, (name, kind))| (n as i32 + 1, *name, kind.clone()))
+        .collect();
+    let schema = schema("t", &columns, &[0]);
+    let uuid: [u8; 16] = [0x12, 0x34, 0x56, 0x78, 0x9a, 0xbc, 0xde, 0xf0, 1, 2, 3, 4, 5, 6, 7, 8];
+    let arrays: Vec<ArrayRef> = vec![
+        Arc::new(Int32Array::from(vec![1, 2])),
+        Arc::new(Int16Array::from(vec![Some(-7), None])),
+        Arc::new(Int64Array::from(vec![Some(i64::MIN), None])),
+        Arc::new(Float32Array::from(vec![Some(1.5), None])),
+        Arc::new(Float64Array::from(vec![Some(-2.25), None])),
+        Arc::new(BooleanArray::from(vec![Some(false), None])),
+        Arc::new(
+            Decimal128Array::from(vec![Some(-123), None]).with_precision_and_scale(12, 2).unwrap(),
+        ),
+        Arc::new(
+            Decimal128Array::from(vec![Some(10i128.pow(38) - 1), None])
+                .with_precision_and_scale(38, 0)
+                .unwrap(),
+        ),
+        Arc::new(StringArray::from(vec![Some("grüße \u{1F600} and more than sixteen"), None])),
+        Arc::new(BinaryArray::from(vec![Some([0u8, 255].as_slice()), None])),
+        Arc::new(Date32Array::from(vec![Some(-1), None])),
+        Arc::new(Time64MicrosecondArray::from(vec![Some(86_399_999_999), None])),
+        Arc::new(TimestampMicrosecondArray::from(vec![Some(-1), None])),
+        Arc::new(
+            TimestampMicrosecondArray::from(vec![Some(1_700_000_000_000_001), None])
+                .with_timezone("UTC"),
+        ),
+        Arc::new(
+            FixedSizeBinaryArray::try_from_sparse_iter_with_size(
+                [Some(uuid), None].into_iter(),
+                16,
+            )
+            .unwrap(),
+        ),
+        Arc::new(ListArray::from_iter_primitive::<Int32Type, _, _>([
+            Some(vec![Some(1), None]),
+            None,
+        ])),
+    ];
+    let rows = RecordBatch::try_new(schema.arrow(), arrays).unwrap();
+    let mut table = world.table(&schema).await;
+    let batch = ChangeBatch {
+        schema: Arc::clone(&schema),
+        ops: vec![Op::Insert; 2],
+        rows,
+        before: None,
+        absent: None,
+        origin: None,
+        runs: Vec::new(),
+    };
+    table.write(batch).await.unwrap();
+    land(&mut table, &schema).await;
+    let found = world.read("t");
+    let first = json!([
+        "1",
+        "-7",
+        "-9223372036854775808",
+        "1.5",
+        "-2.25",
+        "false",
+        "-1.23",
+        "99999999999999999999999999999999999999",
+        "grüße \u{1F600} and more than sixteen",
+        "00ff",
+        "1969-12-31",
+        "23:59:59.999999",
+        "1969-12-31T23:59:59.999999",
+        "2023-11-14T22:13:20.000001Z",
+        "12345678-9abc-def0-0102-030405060708",
+        ["1", null]
+    ]);
+    assert_eq!(json!(found.rows[0]), first);
+    assert!(found.rows[1][1..].iter().all(serde_json::Value::is_null), "{:?}", found.rows[1]);
+    let kinds: Vec<&str> = found.schema.iter().map(|field| field[1].as_str().unwrap()).collect();
+    assert_eq!(
+        kinds,
+        [
+            "int",
+            "int",
+            "long",
+            "float",
+            "double",
+            "boolean",
+            "decimal(12, 2)",
+            "decimal(38, 0)",
+            "string",
+            "binary",
+            "date",
+            "time",
+            "timestamp",
+            "timestamptz",
+            "uuid",
+            "list<int>"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn names_that_are_no_paths_make_tables_all_the_same() {
+    let world = World::new().await;
+    for name in ["Order Items", "semi;colon", "été", "..", "a'b"] {
+        let schema = people(name);
+        let mut table = world.table(&schema).await;
+        table.write(inserts(&schema, &[row![1, name, 1]])).await.unwrap();
+        land(&mut table, &schema).await;
+        world.read(name).assert(&[vec![Cell::Int(1), Cell::from(name), Cell::Int(1)]]);
+    }
+}
+
+#[tokio::test]
+async fn many_commits_keep_few_manifests_and_metadata_files() {
+    let world = World::new().await;
+    let schema = people("t");
+    let mut table = world.table(&schema).await;
+    for n in 0..60i64 {
+        table.write(inserts(&schema, &[row![n, "a", n], row![1000, "hot", n]])).await.unwrap();
+        land(&mut table, &schema).await;
+    }
+    let mut expected: Vec<_> = (0..60i64).map(|n| row![n, "a", n]).collect();
+    expected.push(row![1000, "hot", 59]);
+    world.read("t").assert(&expected);
+    let metadata = world.files("public/t/metadata");
+    assert_eq!(metadata.iter().filter(|f| f.ends_with(".metadata.json")).count(), 21);
+    let manifests =
+        world.execute(Some("t"), "result = len(table.current_snapshot().manifests(table.io))");
+    assert!(manifests.as_i64().unwrap() < 40, "{manifests}");
+    let totals = world.execute(
+        Some("t"),
+        "s = table.current_snapshot().summary; result = [int(s['total-records']) - int(s['total-position-deletes']), int(s['total-data-files'])]",
+    );
+    assert_eq!(totals, json!([61, 60]));
+    let per_file = world.execute(
+        Some("t"),
+        "result = max(len(task.delete_files) for task in table.scan().plan_files())",
+    );
+    assert_eq!(per_file, json!(1));
+}

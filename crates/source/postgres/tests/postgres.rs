@@ -1,0 +1,20 @@
+//! The source against real servers. One binary: servers are started once and shared.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    missing_docs,
+    unreachable_pub,
+    reason = "tests may panic"
+)]
+
+#[path = "postgres/follow.rs"]
+mod follow;
+#[path = "postgres/log.rs"]
+mod log;
+#[path = "postgres/log_schema.rs"]
+mod log_schema;
+#[path = "postgres/world.rs"]
+mod world;
+#[path = "postgres/value_types.rs"]
+mod value_types;
