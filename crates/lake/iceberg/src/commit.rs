@@ -2,51 +2,25 @@
 //!
 //! Written on the library's types, because it cannot commit deletes or replacements itself and rebases silently.
 //! Deliberately absent: the decision whether to commit, and any retry.
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use iceberg::io::FileIO;
 use iceberg::spec::{
-    DataContentType, DataFile, FormatVersion, ManifestContentType, ManifestEntryRef, ManifestFile,
-    ManifestListWriter, ManifestWriterBuilder, Operation, PartitionSpec, PartitionSpecRef, Schema,
-    SchemaRef, Snapshot, SnapshotReference, SnapshotRetention, SnapshotSummaryCollector, SortOrder,
-    Summary, TableMetadata, TableMetadataBuilder,
+    FormatVersion, ManifestFile, PartitionSpec, PartitionSpecRef, Schema, Snapshot, SnapshotReference,
+    SnapshotRetention, SortOrder, TableMetadata, TableMetadataBuilder,
 };
 use lakeward_core::{CommitMark, Error, ErrorKind, Result, Slot, TableId};
 use lakeward_files::Store;
 use uuid::Uuid;
 
 use crate::catalog::{Catalog, Swap};
-use crate::metadata::{
-    Contents, LOADING_PROPERTY, Line, MARK_PROPERTY, ManifestCache, TableHead, path_of,
-};
+use crate::manifests::{self, FileChange, Group, encode_group, encode_list};
+use crate::metadata::{Contents, LOADING_PROPERTY, Line, ManifestCache, TableHead, path_of};
 use crate::schema::{COLUMNS_PROPERTY, Shape};
-
-/// This many manifests that a commit left small are joined by the next one: few for readers to open, rarely rewritten.
-const SMALL_MANIFESTS: usize = 24;
-/// A manifest of at least this many entries is not small.
-const ENTRIES_OF_A_FULL_MANIFEST: usize = 4096;
-
-/// Totals that a snapshot's summary carries on from its parent's: total, added, removed.
-const TOTALS: [(&str, &str, &str); 6] = [
-    ("total-data-files", "added-data-files", "deleted-data-files"),
-    ("total-delete-files", "added-delete-files", "removed-delete-files"),
-    ("total-records", "added-records", "deleted-records"),
-    ("total-files-size", "added-files-size", "removed-files-size"),
-    ("total-position-deletes", "added-position-deletes", "removed-position-deletes"),
-    ("total-equality-deletes", "added-equality-deletes", "removed-equality-deletes"),
-];
-
-/// What a commit does to the table's files.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct FileChange {
-    /// New data and delete files.
-    pub(crate) added: Vec<DataFile>,
-    /// Locations of data and delete files that go. Each must be live.
-    pub(crate) removed: HashSet<String>,
-}
+use crate::summary::summary;
 
 /// One snapshot to commit.
 pub(crate) struct Request<'a> {
@@ -198,7 +172,7 @@ impl Committer {
             Some(head) => cache.contents(&self.store, head, parent.as_ref()).await?,
             None => Contents::default(),
         };
-        let plan = plan_manifests(&contents, request.change, unpartitioned(&base)?.spec_id())?;
+        let plan = manifests::plan(&contents, request.change, unpartitioned(&base)?.spec_id())?;
         let id = new_snapshot_id(&base);
         let stem =
             format!("{}/metadata/{}-{}-{id}", base.location(), self.writer, request.mark.epoch);
@@ -334,13 +308,8 @@ impl Committer {
         written: &mut Vec<String>,
     ) -> Result<()> {
         let io = FileIO::new_with_memory();
-        let encode = async {
-            let output = io.new_output(location)?.writer().await?;
-            let mut list = ManifestListWriter::v2(output, snapshot, parent, sequence);
-            list.add_manifests(manifests.into_iter())?;
-            list.close().await
-        };
-        encode.await.map_err(metadata_bug)?;
+        let encoded = encode_list(&io, snapshot, parent, sequence, manifests, location).await;
+        encoded.map_err(metadata_bug)?;
         self.store_encoded(&io, location, written).await
     }
 
@@ -365,177 +334,8 @@ struct Built {
     expired: Vec<String>,
 }
 
-/// Entries that one new manifest holds.
-struct Group {
-    content: ManifestContentType,
-    spec: i32,
-    existing: Vec<ManifestEntryRef>,
-    removed: Vec<ManifestEntryRef>,
-    added: Vec<DataFile>,
-}
-
-struct ManifestPlan {
-    kept: Vec<ManifestFile>,
-    groups: Vec<Group>,
-    removed: Vec<ManifestEntryRef>,
-}
-
-/// Which manifests stay, and what the new ones hold: those that lose a file are rewritten, small ones are joined when
-/// they have become many, those without a live file go.
-fn plan_manifests(contents: &Contents, change: &FileChange, spec: i32) -> Result<ManifestPlan> {
-    let mut groups: HashMap<(ManifestContentType, i32), Group> = HashMap::new();
-    let join = |content| {
-        let small = contents.manifests.iter().filter(|m| m.file.content == content);
-        small.filter(|m| m.entries.len() < ENTRIES_OF_A_FULL_MANIFEST).count() >= SMALL_MANIFESTS
-    };
-    let joined = [join(ManifestContentType::Data), join(ManifestContentType::Deletes)];
-    let (mut kept, mut removed) = (Vec::new(), Vec::new());
-    for manifest in &contents.manifests {
-        let (file, entries) = (&manifest.file, &manifest.entries);
-        if !entries.iter().any(|e| e.is_alive()) {
-            continue;
-        }
-        let gone = |e: &ManifestEntryRef| e.is_alive() && change.removed.contains(e.file_path());
-        let small = entries.len() < ENTRIES_OF_A_FULL_MANIFEST && joined[file.content as usize];
-        if !small && !entries.iter().any(gone) {
-            kept.push(file.clone());
-            continue;
-        }
-        let target = groups
-            .entry((file.content, file.partition_spec_id))
-            .or_insert_with(|| Group::empty(file.content, file.partition_spec_id));
-        for entry in entries.iter().filter(|e| e.is_alive()) {
-            if gone(entry) {
-                target.removed.push(Arc::clone(entry));
-                removed.push(Arc::clone(entry));
-            } else {
-                target.existing.push(Arc::clone(entry));
-            }
-        }
-    }
-    if removed.len() != change.removed.len() {
-        return Err(Error::new(
-            ErrorKind::Conflict,
-            "a file that the commit removes is no longer in the table",
-        ));
-    }
-    for file in &change.added {
-        let content = manifest_content(file);
-        let target = groups.entry((content, spec)).or_insert_with(|| Group::empty(content, spec));
-        target.added.push(file.clone());
-    }
-    let mut groups: Vec<Group> = groups.into_values().collect();
-    groups.sort_by_key(|g| (g.content as i32, g.spec));
-    Ok(ManifestPlan { kept, groups, removed })
-}
-
-impl Group {
-    fn empty(content: ManifestContentType, spec: i32) -> Self {
-        Self { content, spec, existing: vec![], removed: vec![], added: vec![] }
-    }
-}
-
-fn manifest_content(file: &DataFile) -> ManifestContentType {
-    match file.content_type() {
-        DataContentType::Data => ManifestContentType::Data,
-        _ => ManifestContentType::Deletes,
-    }
-}
-
-async fn encode_group(
-    io: &FileIO,
-    schema: &SchemaRef,
-    spec: &PartitionSpecRef,
-    snapshot: i64,
-    group: &Group,
-    location: &str,
-) -> iceberg::Result<ManifestFile> {
-    let output = io.new_output(location)?;
-    let builder = ManifestWriterBuilder::new(
-        output,
-        Some(snapshot),
-        Arc::clone(schema),
-        PartitionSpec::clone(spec),
-    );
-    let mut writer = match group.content {
-        ManifestContentType::Data => builder.build_v2_data(),
-        ManifestContentType::Deletes => builder.build_v2_deletes(),
-    };
-    for file in &group.added {
-        writer.add_file(file.clone(), -1)?;
-    }
-    for entry in &group.existing {
-        writer.add_existing_file(
-            entry.data_file().clone(),
-            entry.snapshot_id().unwrap_or_default(),
-            entry.sequence_number().unwrap_or_default(),
-            entry.file_sequence_number,
-        )?;
-    }
-    for entry in &group.removed {
-        writer.add_delete_file(
-            entry.data_file().clone(),
-            entry.sequence_number().unwrap_or_default(),
-            entry.file_sequence_number,
-        )?;
-    }
-    writer.write_manifest_file().await
-}
-
-fn summary(
-    request: &Request<'_>,
-    base: &TableMetadata,
-    removed: &[ManifestEntryRef],
-    parent: Option<&Summary>,
-) -> Result<Summary> {
-    let mut collector = SnapshotSummaryCollector::default();
-    let (schema, spec) = (base.current_schema(), unpartitioned(base)?);
-    for file in &request.change.added {
-        collector.add_file(file, Arc::clone(schema), Arc::clone(&spec));
-    }
-    for entry in removed {
-        collector.remove_file(entry.data_file(), Arc::clone(schema), Arc::clone(&spec));
-    }
-    let mut properties = collector.build();
-    let parent = parent.map(|s| &s.additional_properties);
-    for (total, added, gone) in TOTALS {
-        let value = carried_on(parent, &properties, total, added, gone);
-        properties.insert(total.into(), value.to_string());
-    }
-    let mark = serde_json::to_string(request.mark)
-        .map_err(|error| Error::new(ErrorKind::Bug, "could not write the mark").caused_by(error))?;
-    properties.insert(MARK_PROPERTY.into(), mark);
-    let operation = operation(request.change, request.replace);
-    Ok(Summary { operation, additional_properties: properties })
-}
-
-fn carried_on(
-    parent: Option<&HashMap<String, String>>,
-    now: &HashMap<String, String>,
-    total: &str,
-    added: &str,
-    gone: &str,
-) -> u64 {
-    let number = |map: &HashMap<String, String>, key| {
-        map.get(key).and_then(|t| t.parse::<u64>().ok()).unwrap_or(0)
-    };
-    let before = parent.map_or(0, |map| number(map, total));
-    (before + number(now, added)).saturating_sub(number(now, gone))
-}
-
-/// What the snapshot did, in the format's words.
-fn operation(change: &FileChange, replace: bool) -> Operation {
-    let adds_rows = change.added.iter().any(|f| f.content_type() == DataContentType::Data);
-    let adds_deletes = change.added.iter().any(|f| f.content_type() != DataContentType::Data);
-    match (replace, adds_rows, adds_deletes || !change.removed.is_empty()) {
-        (true, _, _) => Operation::Replace,
-        (false, _, false) => Operation::Append,
-        (false, true, true) => Operation::Overwrite,
-        (false, false, true) => Operation::Delete,
-    }
-}
-
-fn unpartitioned(metadata: &TableMetadata) -> Result<PartitionSpecRef> {
+/// The spec under which new files are written.
+pub(crate) fn unpartitioned(metadata: &TableMetadata) -> Result<PartitionSpecRef> {
     metadata.partition_specs_iter().find(|s| s.is_unpartitioned()).cloned().ok_or_else(|| {
         Error::new(ErrorKind::Unsupported, "the table has lost its unpartitioned spec")
             .remedied("`lakeward resync` the table under another name")

@@ -13,8 +13,9 @@ use lakeward_files::{EpochFiles, PositionDeletes, Store};
 use roaring::RoaringBitmap;
 use uuid::Uuid;
 
-use crate::commit::{FileChange, delete_quietly, unpartitioned_id};
+use crate::commit::{delete_quietly, unpartitioned_id};
 use crate::datafile;
+use crate::manifests::FileChange;
 use crate::metadata::{LiveFile, path_of, referenced};
 use crate::schema::Shape;
 use crate::write::{IcebergTable, Suspect};

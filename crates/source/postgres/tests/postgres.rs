@@ -18,3 +18,7 @@ mod log_schema;
 mod world;
 #[path = "postgres/value_types.rs"]
 mod value_types;
+#[path = "postgres/base.rs"]
+mod base;
+#[path = "postgres/chunks.rs"]
+mod chunks;

@@ -9,8 +9,9 @@ use lakeward_files::{Compacted, Compaction, CompactionPolicy, PositionDeletes, S
 use roaring::RoaringBitmap;
 
 use super::ATTEMPTS;
-use crate::commit::{FileChange, Outcome, Request, delete_quietly, unpartitioned_id};
+use crate::commit::{Outcome, Request, delete_quietly, unpartitioned_id};
 use crate::datafile;
+use crate::manifests::FileChange;
 use crate::stage::{delete_file_path, own_deletes};
 use crate::write::{IcebergTable, Suspect};
 
