@@ -93,6 +93,7 @@ impl Run {
         args.extend(filter.as_deref());
         args.extend(["--", "--nocapture", "--test-threads", LAW_THREADS]);
         let mut laws = command::cargo(&args);
+        laws.env("RUST_BACKTRACE", "0");
         laws.env("LAKEWARD_BIN", law_binary())
             .env("LAKEWARD_FULL", if self.full { "1" } else { "0" });
         self.count(&mut laws)

@@ -88,6 +88,7 @@ pipeline:
         Command::new(BINARY)
             .args(args)
             .env("LAKEWARD_TEST_PASSWORD", "open sesame 4711")
+            .env("SHOP_PASSWORD", "open sesame 4711")
             .current_dir(self.dir.path())
             .output()
             .unwrap()

@@ -27,22 +27,27 @@ WHERE c.relkind = 'r' AND c.relpersistence = 'p' AND NOT c.relispartition
   AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_toast'
 ORDER BY 1, 2"""
 
-# a domain is seen as its base type, and so is an array's element
+# a domain is seen as its base type, as a column and as an array's element
 COLUMNS = """
-WITH RECURSIVE base AS (
-  SELECT a.attnum, a.attname, a.atttypid AS type, a.atttypmod AS typmod,
-         EXISTS (SELECT FROM pg_index i WHERE i.indrelid = a.attrelid AND i.indisprimary
-                 AND a.attnum = ANY (i.indkey)) AS key
-  FROM pg_attribute a
-  WHERE a.attrelid = %s AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
+WITH RECURSIVE chain AS (
+  SELECT oid AS domain, typbasetype AS base, typtypmod AS typmod FROM pg_type WHERE typtype = 'd'
   UNION ALL
-  SELECT b.attnum, b.attname, t.typbasetype, t.typtypmod, b.key
-  FROM base b JOIN pg_type t ON t.oid = b.type WHERE t.typtype = 'd'
+  SELECT c.domain, t.typbasetype, greatest(c.typmod, t.typtypmod)
+  FROM chain c JOIN pg_type t ON t.oid = c.base WHERE t.typtype = 'd'
+), domains AS (
+  SELECT c.domain, c.base, c.typmod FROM chain c JOIN pg_type t ON t.oid = c.base WHERE t.typtype <> 'd'
 )
-SELECT b.attname, t.typname, CASE WHEN t.typcategory = 'A' AND t.typelem <> 0 THEN e.typname END,
-       e.typtype = 'e', b.typmod, b.key
-FROM base b JOIN pg_type t ON t.oid = b.type LEFT JOIN pg_type e ON e.oid = t.typelem
-WHERE t.typtype <> 'd' ORDER BY b.attnum"""
+SELECT a.attname, t.typname, b.typname, b.typtype = 'e',
+       greatest(a.atttypmod, d.typmod, l.typmod),
+       EXISTS (SELECT FROM pg_index i WHERE i.indrelid = a.attrelid AND i.indisprimary AND a.attnum = ANY (i.indkey))
+FROM pg_attribute a
+LEFT JOIN domains d ON d.domain = a.atttypid
+JOIN pg_type t ON t.oid = coalesce(d.base, a.atttypid)
+LEFT JOIN pg_type e ON e.oid = t.typelem AND t.typcategory = 'A'
+LEFT JOIN domains l ON l.domain = e.oid
+LEFT JOIN pg_type b ON b.oid = coalesce(l.base, e.oid)
+WHERE a.attrelid = %s AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
+ORDER BY a.attnum"""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -93,10 +93,10 @@ pub struct PipelineOptions {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SchemaBehaviour {
-    /// The lake's table takes every change; one that it cannot take parks the table.
+    /// The lake's table takes every change; after one that it cannot take in place the table is loaded again.
     #[default]
     Evolve,
-    /// As `evolve`, but a change that the lake's table cannot take is left out with a warning.
+    /// As `evolve`.
     TryEvolve,
     /// Columns are added and widened, never dropped or renamed: a dropped column stays and gets NULL.
     Lenient,

@@ -2,6 +2,7 @@
 use std::collections::BTreeSet;
 use std::time::{Instant, SystemTime};
 
+use futures::future::try_join_all;
 use lakeward_core::kill::{KillPoint, reached};
 use lakeward_core::{
     ChangeBatch, Coverage, Error, ErrorKind, Intent, Position, Result, Slot, SourceEvent, TableId,
@@ -136,12 +137,12 @@ impl Session<'_> {
     }
 
     async fn apply(&mut self, item: Item) -> Result<()> {
-        let table = match &item {
-            Item::Rows(batch) => &batch.schema.table,
-            Item::Truncate { table, .. } => table,
-            Item::Schema(change) => &change.before.table,
-        }
-        .clone();
+        let (table, identity) = match &item {
+            Item::Rows(batch) => (batch.schema.table.clone(), Some(&batch.schema.identity)),
+            Item::Truncate { table, .. } => (table.clone(), None),
+            Item::Schema(change) => (change.before.table.clone(), Some(&change.before.identity)),
+        };
+        let identity = identity.cloned();
         if let Item::Rows(batch) = &item {
             self.epoch_rows += batch.len() as u64;
             self.epoch_bytes += batch.memory_bytes();
@@ -151,6 +152,10 @@ impl Session<'_> {
         let schema_only = matches!(item, Item::Schema(_));
         let mut reload = None;
         for (key, lane) in self.lanes.iter_mut().filter(|((t, _), _)| *t == table) {
+            // Another table may have had this name before.
+            if identity.as_ref().is_some_and(|identity| lane.schema.identity != *identity) {
+                continue;
+            }
             let takes = self.finishing.as_ref().is_none_or(|intent| takes_part(intent, key, lane));
             if takes || schema_only {
                 reload = lane.apply(item.clone()).await?.or(reload);
@@ -292,14 +297,7 @@ impl Session<'_> {
             self.lanes.iter_mut().filter(|(key, _)| chosen.contains(*key)).partition(|(_, lane)| {
                 matches!(lane.slot, Slot::Copy(_))
             });
-        for (key, lane) in copies.into_iter().chain(visible) {
-            let is_copy = matches!(lane.slot, Slot::Copy(_));
-            if !is_copy && promoted.contains(&key.0) {
-                let staged = lane.sink.stage().await?;
-                lane.sink.abandon(staged).await?;
-                lane.dirty = false;
-                continue;
-            }
+        for (key, lane) in copies {
             let mut part = epoch::stage(lane, source.as_ref()).await?;
             match &torn {
                 Some(intent) => {
@@ -307,13 +305,27 @@ impl Session<'_> {
                     part.load_ends = part.promote;
                 }
                 None => {
-                    let ends = part.lane.load.as_mut().is_some_and(|l| l.may_end(passed));
-                    (part.load_ends, part.promote) = (ends, ends && is_copy);
+                    part.load_ends = part.lane.load.as_mut().is_some_and(|l| l.may_end(passed));
+                    part.promote = part.load_ends;
                 }
             }
             if part.promote {
                 promoted.insert(key.0.clone());
             }
+            parts.push(part);
+        }
+        let (replaced, visible): (Vec<_>, Vec<_>) =
+            visible.into_iter().partition(|(key, _)| promoted.contains(&key.0));
+        for (_, lane) in replaced {
+            let staged = lane.sink.stage().await?;
+            lane.sink.abandon(staged).await?;
+            lane.dirty = false;
+        }
+        let staging = visible.into_iter().map(|(_, lane)| epoch::stage(lane, source.as_ref()));
+        for mut part in try_join_all(staging).await? {
+            let ends = torn.is_none()
+                && part.lane.load.as_mut().is_some_and(|l| l.may_end(passed));
+            part.load_ends = ends;
             parts.push(part);
         }
         let bytes: u64 = parts.iter().map(|p| p.staged.bytes).sum();
@@ -328,9 +340,7 @@ impl Session<'_> {
             self.ledger.intend(intent).await?;
             reached(KillPoint::Intent);
         }
-        for part in parts {
-            epoch::commit(part, &frame).await?;
-        }
+        try_join_all(parts.into_iter().map(|part| epoch::commit(part, &frame))).await?;
         self.complete(through, &promoted, bytes).await
     }
 

@@ -4,8 +4,8 @@ use std::io::{Read as _, Seek as _, Write as _};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use lakeward_core::{Env, Error, ErrorKind, Result, Retry, Sink, Source};
-use tokio::sync::mpsc;
+use lakeward_core::{Env, Error, ErrorKind, Result, Retry, Sink, Source, TableId};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::commit::ledger::{Entrance, Ledger};
 use crate::spec::PipelineOptions;
@@ -114,29 +114,86 @@ async fn sessions(
                 if ledger.state().epoch > before {
                     retry = Backoff::new(context.options.retry_limit.0);
                 }
-                if drained(control) {
-                    return Ok(RunEnd::Drained);
+                match orders(control) {
+                    Orders::Stop => return Ok(RunEnd::Drained),
+                    Orders::Resync(asked) if error.kind() == ErrorKind::LogGone => {
+                        begin_anew(context, ledger, asked, error).await?;
+                    }
+                    Orders::Resync(asked) => {
+                        refuse(asked);
+                        retry.wait(context, error).await?;
+                    }
                 }
-                retry.wait(context, error).await?;
             }
         }
     }
 }
 
-/// Whether an order to stop waits; other orders are answered that the pipeline is not running now.
-fn drained(control: &mut mpsc::Receiver<Command>) -> bool {
+type Asked = Vec<(TableId, oneshot::Sender<Result<String>>)>;
+
+/// What was ordered while no session ran.
+enum Orders {
+    Stop,
+    Resync(Asked),
+}
+
+fn orders(control: &mut mpsc::Receiver<Command>) -> Orders {
+    let mut asked = Vec::new();
     while let Ok(command) = control.try_recv() {
         match command {
-            Command::Drain | Command::Abort => return true,
-            Command::Resync { reply, .. } | Command::Compact { reply, .. } => {
-                let _ = reply.send(Err(Error::new(
-                    ErrorKind::Unreachable,
-                    "the pipeline is waiting to try again after an error; ask again later",
-                )));
+            Command::Drain | Command::Abort => return Orders::Stop,
+            Command::Resync { table, reply } => asked.push((table, reply)),
+            Command::Compact { reply, .. } => {
+                let _ = reply.send(Err(not_now()));
             }
         }
     }
-    false
+    Orders::Resync(asked)
+}
+
+fn refuse(asked: Asked) {
+    for (_, reply) in asked {
+        let _ = reply.send(Err(not_now()));
+    }
+}
+
+fn not_now() -> Error {
+    Error::new(
+        ErrorKind::Unreachable,
+        "the pipeline is waiting to try again after an error; ask again later",
+    )
+}
+
+/// The log that is owed is gone, and a person asks to load every table again: the log begins anew, and every table
+/// has diverged until its new copy is there.
+async fn begin_anew(
+    context: &Context,
+    ledger: &mut Ledger,
+    asked: Asked,
+    error: Error,
+) -> Result<()> {
+    let wanted = |table: &TableId| asked.iter().any(|(t, _)| t == table);
+    if ledger.state().tables.is_empty() || !ledger.state().tables.keys().all(wanted) {
+        refuse(asked);
+        return Err(error);
+    }
+    tracing::warn!(%error, "the log begins anew; every table is loaded again");
+    let mut next = ledger.state().clone();
+    next.epoch += 1;
+    for table in next.tables.values_mut() {
+        table.diverged = Some("the log that it was owed is gone".into());
+        if let (Some(copy), Some(schema)) = (table.copy.take(), next.schemas.get(&table.table)) {
+            context.sink.drop_copy(schema, copy.generation).await?;
+        }
+    }
+    context.source.remove().await?;
+    let tables = context.source.discover().await?;
+    let prepared = context.source.prepare(&tables).await?;
+    ledger.complete(&next, prepared.beginning).await?;
+    for (table, reply) in asked {
+        let _ = reply.send(Ok(format!("{table} is loaded again from a log that begins now")));
+    }
+    Ok(())
 }
 
 struct Backoff {

@@ -270,8 +270,10 @@ impl<'a> Session<'a> {
             if copy.as_ref().is_some_and(|c| lane.generation == c.generation) {
                 (visible, copy) = (lane.generation, None);
             }
-            // A table whose first load was given up shows what it had; only the copy goes on.
-            if copy.is_none() || lane.load.is_none() {
+            // A table whose first load was given up, or whose name another table has now, shows what it had; only the
+            // copy goes on.
+            let same = lane.mark.as_ref().is_none_or(|m| m.identity == lane.schema.identity);
+            if copy.is_none() || (lane.load.is_none() && same) {
                 self.enter(lane);
             }
         }

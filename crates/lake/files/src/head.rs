@@ -4,9 +4,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use futures::{StreamExt, TryStreamExt};
+use futures::TryStreamExt;
 use lakeward_core::{Error, ErrorKind, KeyHash, Result};
 use roaring::RoaringBitmap;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use crate::compact::{Compacted, FileState};
 use crate::index::{FileId, IndexChange, KeyIndex, MemoryIndex, Place};
@@ -80,15 +82,7 @@ impl Head {
         let rows = if *layout.identity() == Identity::Append { 0 } else { self.live_rows() };
         let mut index = MemoryIndex::with_capacity(rows as usize);
         if rows > 0 {
-            let at_once = std::thread::available_parallelism().map_or(2, usize::from);
-            let files: Vec<_> = self.files.iter().map(|(id, file)| (*id, file.clone())).collect();
-            let reads = files.into_iter().map(|(id, file)| {
-                tokio::spawn(read_keys(store.clone(), layout.clone(), id, file))
-            });
-            let mut reads = futures::stream::iter(reads).buffer_unordered(at_once);
-            while let Some(keys) = reads.try_next().await.map_err(ended)? {
-                index.apply(&IndexChange { added: keys?, ..IndexChange::default() });
-            }
+            read_all_keys(store, layout, &self.files, &mut index).await?;
         }
         if index.duplicates() > 0 {
             let (table, duplicates) = (layout.table(), index.duplicates());
@@ -188,26 +182,73 @@ impl Head {
     }
 }
 
-fn ended(error: tokio::task::JoinError) -> Error {
+/// Batches of keys that wait for the index: it is faster than the readers, so few are enough.
+const BATCHES_WAITING: usize = 4;
+
+/// Reads the keys of several files at a time and indexes them as they come.
+async fn read_all_keys(
+    store: &Store,
+    layout: &TableLayout,
+    files: &BTreeMap<FileId, LiveFile>,
+    index: &mut MemoryIndex,
+) -> Result<()> {
+    let at_once = std::thread::available_parallelism().map_or(2, usize::from);
+    let (sender, mut keys) = mpsc::channel(BATCHES_WAITING);
+    let mut waiting = files.iter();
+    // Dropped early, the set ends its tasks.
+    let mut reads = JoinSet::new();
+    let mut begin = |reads: &mut JoinSet<Result<()>>| {
+        if let Some((id, file)) = waiting.next() {
+            let (store, layout) = (store.clone(), layout.clone());
+            reads.spawn(read_keys(store, layout, *id, file.clone(), sender.clone()));
+        }
+    };
+    (0..at_once).for_each(|_| begin(&mut reads));
+    loop {
+        tokio::select! {
+            // Keys first: readers wait for room.
+            biased;
+            Some(added) = keys.recv() => {
+                index.apply(&IndexChange { added, ..IndexChange::default() });
+            }
+            ended = reads.join_next() => match ended {
+                None => break,
+                Some(outcome) => {
+                    outcome.map_err(ended_early)??;
+                    begin(&mut reads);
+                }
+            },
+        }
+    }
+    while let Ok(added) = keys.try_recv() {
+        index.apply(&IndexChange { added, ..IndexChange::default() });
+    }
+    Ok(())
+}
+
+fn ended_early(error: tokio::task::JoinError) -> Error {
     Error::new(ErrorKind::Bug, "reading keys ended early").caused_by(error)
 }
 
-/// The keys of a file's live rows.
+/// Sends the keys of a file's live rows, batch by batch.
 async fn read_keys(
     store: Store,
     layout: TableLayout,
     id: FileId,
     file: LiveFile,
-) -> Result<Vec<(KeyHash, Place)>> {
+    keys: mpsc::Sender<Vec<(KeyHash, Place)>>,
+) -> Result<()> {
     let reader = DataFileReader::open(&store, &file.path).await?;
     let mut numbers = (0..reader.rows() as u32).filter(|row| !file.deleted.contains(*row));
     let keys_only = layout.identity_layout()?;
-    let mut batches = reader.stream(keys_only.schema(), &RowChoice::Except(file.deleted.clone()))?;
-    let mut found = Vec::with_capacity(file.rows.saturating_sub(file.deleted.len()) as usize);
+    let mut batches =
+        reader.stream(keys_only.schema(), &RowChoice::Except(file.deleted.clone()))?;
     while let Some(rows) = batches.try_next().await? {
-        for (key, row) in keys_only.hash(&rows)?.into_iter().zip(numbers.by_ref()) {
-            found.push((key, Place { file: id, row }));
+        let hashes = keys_only.hash(&rows)?;
+        let places = numbers.by_ref().map(|row| Place { file: id, row });
+        if keys.send(hashes.into_iter().zip(places).collect()).await.is_err() {
+            break;
         }
     }
-    Ok(found)
+    Ok(())
 }

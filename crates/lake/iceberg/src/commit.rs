@@ -9,8 +9,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use iceberg::io::FileIO;
 use iceberg::spec::{
-    FormatVersion, ManifestFile, PartitionSpec, PartitionSpecRef, Schema, Snapshot, SnapshotReference,
-    SnapshotRetention, SortOrder, TableMetadata, TableMetadataBuilder,
+    FormatVersion, ManifestFile, PartitionSpec, PartitionSpecRef, Schema, Snapshot,
+    SnapshotReference, SnapshotRetention, SortOrder, TableMetadata, TableMetadataBuilder,
 };
 use lakeward_core::{CommitMark, Error, ErrorKind, Result, Slot, TableId};
 use lakeward_files::Store;

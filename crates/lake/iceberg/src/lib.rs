@@ -18,10 +18,14 @@ mod config;
 mod datafile;
 mod folder;
 mod maintain;
+mod manifests;
 mod metadata;
 mod schema;
 mod sink;
 mod stage;
+mod summary;
+mod table;
+mod types;
 mod write;
 
 pub use config::Config;

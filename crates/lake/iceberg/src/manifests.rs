@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use iceberg::io::FileIO;
 use iceberg::spec::{
-    DataContentType, DataFile, ManifestContentType, ManifestEntryRef, ManifestFile, ManifestListWriter,
-    ManifestWriterBuilder, PartitionSpec, PartitionSpecRef, SchemaRef,
+    DataContentType, DataFile, ManifestContentType, ManifestEntryRef, ManifestFile,
+    ManifestListWriter, ManifestWriterBuilder, PartitionSpec, PartitionSpecRef, SchemaRef,
 };
 use lakeward_core::{Error, ErrorKind, Result};
 

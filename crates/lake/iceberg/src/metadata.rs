@@ -221,6 +221,23 @@ impl ManifestCache {
         Ok(Contents { manifests })
     }
 
+    /// Locations of all files that these snapshots reach: lists, manifests, data and deletes.
+    pub(crate) async fn reached(
+        &mut self,
+        store: &Store,
+        head: &TableHead,
+        snapshots: impl Iterator<Item = &SnapshotRef> + Send,
+    ) -> Result<HashSet<String>> {
+        let mut reached = HashSet::new();
+        for snapshot in snapshots {
+            let contents = self.contents(store, head, Some(snapshot)).await?;
+            reached.insert(snapshot.manifest_list().to_owned());
+            reached.extend(contents.manifests.iter().map(|m| m.file.manifest_path.clone()));
+            reached.extend(contents.live_locations().map(str::to_owned));
+        }
+        Ok(reached)
+    }
+
     /// Forgets manifests that `contents` does not hold.
     pub(crate) fn retain(&mut self, contents: &Contents) {
         let held: HashSet<&str> =

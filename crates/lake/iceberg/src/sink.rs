@@ -15,7 +15,7 @@ use crate::catalog::Catalog;
 use crate::commit::{Committer, Outcome};
 use crate::config::Config;
 use crate::metadata::{Line, TableHead, path_of};
-use crate::write::{IcebergTable, owned_shape};
+use crate::table::{IcebergTable, owned_shape};
 
 /// A metadata-only commit is tried this often against other writers of the table before it gives up.
 const EDIT_ATTEMPTS: usize = 20;

@@ -18,7 +18,7 @@ use crate::datafile;
 use crate::manifests::FileChange;
 use crate::metadata::{LiveFile, path_of, referenced};
 use crate::schema::Shape;
-use crate::write::{IcebergTable, Suspect};
+use crate::table::{IcebergTable, Suspect};
 
 /// Delete files are read and written this many at a time: each waits for the disk, not for the processor.
 const FILES_AT_ONCE: usize = 8;
@@ -31,8 +31,8 @@ pub(crate) struct Payload {
     pub(crate) base: Option<i64>,
     /// The shape under which the rows were written.
     pub(crate) shape: Shape,
-    /// Metadata files of commits whose answer was lost, and the head that the last of them was built on.
-    pub(crate) sent: Vec<String>,
+    /// A commit of it was sent whose answer was lost; the head that the last such was built on.
+    pub(crate) sent: bool,
     pub(crate) parent: Option<String>,
     /// Delete files that this work wrote, in use or not.
     delete_files: Vec<String>,
@@ -50,7 +50,7 @@ impl Payload {
             change: FileChange::default(),
             base: table.base(),
             shape: table.shape.clone(),
-            sent: Vec::new(),
+            sent: false,
             parent: None,
             delete_files: Vec::new(),
         };
@@ -68,7 +68,7 @@ impl Payload {
             .with("table", &table.committer.table));
         }
         self.epoch.rebase(&table.content)?;
-        if self.sent.is_empty() {
+        if !self.sent {
             delete_quietly(&table.committer.store, &std::mem::take(&mut self.delete_files)).await;
         }
         self.base = table.base();
@@ -97,7 +97,7 @@ impl Payload {
     pub(crate) fn suspect(self) -> Suspect {
         let data = self.epoch.files.iter().map(|f| f.file.path.clone());
         let paths = data.chain(self.delete_files).collect();
-        Suspect { metadata: self.sent, parent: self.parent, paths }
+        Suspect { parent: self.parent, paths }
     }
 
     async fn write_deletes(&mut self, table: &IcebergTable) -> Result<()> {

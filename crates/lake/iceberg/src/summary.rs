@@ -89,7 +89,8 @@ mod tests {
     fn totals_are_carried_on() {
         let parent = map(&[("total-records", "10")]);
         let now = map(&[("added-records", "5"), ("deleted-records", "3")]);
-        let total = |parent| carried_on(parent, &now, "total-records", "added-records", "deleted-records");
+        let total =
+            |parent| carried_on(parent, &now, "total-records", "added-records", "deleted-records");
         assert_eq!((total(Some(&parent)), total(None)), (12, 2));
     }
 }

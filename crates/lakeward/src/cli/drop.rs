@@ -1,6 +1,6 @@
 //! `lakeward drop`: removes what the pipeline made on the source; with `--tables` its lake tables and ledger too.
 use clap::Args;
-use lakeward_core::{Error, ErrorKind, Result};
+use lakeward_core::{Error, ErrorKind, Result, Slot};
 use lakeward_engine::commit::ledger::{Entrance, Ledger};
 use lakeward_engine::commit::state::State;
 
@@ -31,14 +31,24 @@ pub(super) async fn run(args: DropArgs) -> Result<(), Failure> {
     let loaded = loaded::load(&args.file.file)?;
     refuse_if_running(&loaded.options.state_dir).await?;
     let opened = loaded.open().await?;
-    let mut ledger = Ledger::enter(opened.ledger(), &entrance(&opened, args.take_over)).await?;
+    let ledger = match Ledger::enter(opened.ledger(), &entrance(&opened, args.take_over)).await {
+        Ok(ledger) => Some(ledger),
+        // What was asked for removes the ledger too: that it is damaged must not be in the way.
+        Err(error) if error.kind() == ErrorKind::Corrupt && args.tables => None,
+        Err(error) => return Err(error.into()),
+    };
+    if args.tables {
+        let known = ledger.as_ref().map(Ledger::state).filter(|state| !state.schemas.is_empty());
+        match known {
+            Some(state) => drop_known(&opened, state).await?,
+            None => drop_by_marks(&opened).await?,
+        }
+    }
     opened.source.remove().await?;
     out::line("source: what the pipeline made there is gone");
-    if args.tables {
-        drop_tables(&opened, ledger.state()).await?;
-        forget(&opened).await?;
-    } else {
-        ledger.release().await?;
+    match ledger {
+        Some(mut ledger) if !args.tables => ledger.release().await?,
+        _ => forget(&opened).await?,
     }
     Ok(())
 }
@@ -61,13 +71,31 @@ fn entrance(opened: &Opened, take_over: bool) -> Entrance {
     }
 }
 
-async fn drop_tables(opened: &Opened, state: &State) -> Result<()> {
+async fn drop_known(opened: &Opened, state: &State) -> Result<()> {
     for (table, schema) in &state.schemas {
         if let Some(copy) = state.tables.get(table).and_then(|t| t.copy.as_ref()) {
             opened.sink.drop_copy(schema, copy.generation).await?;
         }
         opened.sink.drop_table(schema).await?;
         out::line(&format!("{table}: gone from the lake"));
+    }
+    Ok(())
+}
+
+/// Without a ledger the tables' own marks say whose they are.
+async fn drop_by_marks(opened: &Opened) -> Result<()> {
+    out::line("ledger: says nothing of tables; their own marks decide");
+    for schema in opened.source.discover().await? {
+        let mark = match opened.sink.open_table(&schema, Slot::Visible).await {
+            Ok(mut table) => table.last_commit().await?,
+            Err(error) if error.kind() == ErrorKind::Config => None,
+            Err(error) => return Err(error),
+        };
+        let (pipeline, sink) = (&opened.options.name, &opened.env.name);
+        if mark.is_some_and(|mark| mark.pipeline == *pipeline && mark.sink == *sink) {
+            opened.sink.drop_table(&schema).await?;
+            out::line(&format!("{}: gone from the lake", schema.table));
+        }
     }
     Ok(())
 }

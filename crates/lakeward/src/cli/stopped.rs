@@ -29,17 +29,16 @@ pub(super) async fn carry_out(
         })?;
     }
     let running = Running { opened, mode: RunMode::UntilCaughtUp, take_over: false, screen };
-    let ended = running.run(commands, receiver).await;
-    // What was refused explains more than how the run ended.
+    // How the run failed explains more than what became of the orders.
+    let end = running.run(commands, receiver).await?;
     for (about, mut reply) in replies {
         match reply.try_recv() {
-            Ok(Ok(answer)) => out::line(&format!("{about}: {answer}")),
-            Ok(Err(error)) => return Err(error.into()),
-            Err(_) if ended.is_ok() => return Err(unanswered(&about).into()),
-            Err(_) => {}
+            Ok(answer) => out::line(&format!("{about}: {}", answer?)),
+            Err(_) => return Err(unanswered(&about).into()),
         }
     }
-    ended.map(|words| out::line(&words))
+    out::line(&end);
+    Ok(())
 }
 
 fn unanswered(about: &str) -> Error {

@@ -24,8 +24,8 @@ use crate::position::Place;
 
 /// A table's batch goes out at this many rows. More saves nothing; fewer costs an allocation per column more often.
 const BATCH_ROWS: usize = 1 << 16;
-/// Or at this many bytes of log.
-const BATCH_BYTES: usize = 4 << 20;
+/// Or at this many bytes of log: with narrow rows that is about as many rows as above.
+const BATCH_BYTES: usize = 6 << 20;
 /// All batches together go out at this many bytes of log: many tables with few rows each must not add up.
 const ALL_BYTES: usize = 16 << 20;
 /// A transaction's layouts are kept while it is open; more than this is no workload but a leak.
@@ -41,7 +41,7 @@ pub struct Fold {
     index: HashMap<u32, usize>,
     last: (u32, usize),
     bytes: usize,
-    ended: Option<(TransactionId, TransactionEnd)>,
+    ended: Option<(TransactionId, CommitEnd)>,
     idle: u64,
     doubts: Vec<Doubt>,
     events: VecDeque<SourceEvent>,
@@ -235,6 +235,7 @@ impl Fold {
             && let Some((transaction, end)) = self.ended.take()
         {
             self.settle_doubts();
+            let end = self.end(end);
             self.events.push_back(SourceEvent::Commit { transaction, end });
         }
         Ok(())
@@ -366,7 +367,7 @@ impl Fold {
         let Mode::Closed(info) = &self.mode else {
             return Err(misplaced("a transaction ends that did not begin"));
         };
-        self.ended = Some((info.transaction.id, self.end(end)));
+        self.ended = Some((info.transaction.id, end));
         self.idle = self.idle.max(end.end);
         self.mode = Mode::Between;
         Ok(())

@@ -205,4 +205,42 @@ mod tests {
         assert!((percent - 0.2).abs() < 1e-9 && every == 100, "{percent} {every}");
         assert_eq!(sampling(&Size { bytes: 0, rows: -1.0 }, 50_000), (100.0, 50_000));
     }
+
+    /// Tables large enough to be sampled are too large for a test, so the sample is asked for directly.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn sampled_bounds_are_real_keys_in_order() {
+        use lakeward_testkit::{postgres::Postgres, servers::Version};
+        let server = Postgres::start(Version::V15).await.unwrap();
+        let ddl = "CREATE TABLE t (k0 text, k1 int, PRIMARY KEY (k1, k0)); \
+                   INSERT INTO t SELECT md5(i::text), i % 7 FROM generate_series(1, 20000) i; ANALYZE";
+        server.execute(ddl).await.unwrap();
+        let client = server.connect().await.unwrap();
+        let config = serde_json::json!({"host": "127.0.0.1", "port": server.port(),
+            "database": "postgres", "user": "postgres", "tables": ["*.*"]});
+        let config = serde_json::from_value(config).unwrap();
+        let env = lakeward_core::Env {
+            pipeline: "p".into(),
+            name: "s".into(),
+            writer: "w".into(),
+            state_dir: "/".into(),
+            memory_bytes: 0,
+        };
+        let settings = crate::config::Settings::new(config, &env).unwrap();
+        let catalog = crate::catalog::Catalog::new(settings);
+        let oid: u32 = client.query_one("SELECT 't'::regclass::oid", &[]).await.unwrap().get(0);
+        let described = catalog.describe(oid).await.unwrap().unwrap();
+        let key = KeySql::of(&described).unwrap();
+        let size = Size { bytes: 1 << 31, rows: 20_000.0 };
+        let bounds = sample(&client, "public.t", &key, &size, 1000).await.unwrap();
+        assert!((10..=30).contains(&bounds.len()), "{}", bounds.len());
+        let mut rows = Vec::new();
+        for chunk in ranges(bounds) {
+            let condition = crate::key::condition(&chunk, Some(&key)).unwrap();
+            let sql = format!("SELECT count(*) FROM t WHERE {condition}");
+            let count: i64 = client.query_one(&sql, &[]).await.unwrap().get(0);
+            rows.push(count);
+        }
+        assert_eq!(rows.iter().sum::<i64>(), 20_000);
+        assert!(rows.iter().all(|count| *count < 4000), "{rows:?}");
+    }
 }

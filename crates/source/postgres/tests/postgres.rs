@@ -12,6 +12,10 @@
 mod follow;
 #[path = "postgres/log.rs"]
 mod log;
+#[path = "postgres/log_damage.rs"]
+mod log_damage;
+#[path = "postgres/log_line.rs"]
+mod log_line;
 #[path = "postgres/log_schema.rs"]
 mod log_schema;
 #[path = "postgres/world.rs"]
@@ -22,3 +26,7 @@ mod value_types;
 mod base;
 #[path = "postgres/chunks.rs"]
 mod chunks;
+#[path = "postgres/findings.rs"]
+mod findings;
+#[path = "postgres/setup.rs"]
+mod setup;

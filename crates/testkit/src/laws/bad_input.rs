@@ -266,7 +266,7 @@ pub async fn bad_definition<S: SourceServer, L: LakeTarget>(source: Arc<S>) -> R
     fs::write(&path, text)?;
     let call = crate::product::Call::new(&["run"], &path, world.home().join("bad.log"))?;
     let ended = call.finish(CALL_LIMIT).await?.ensure(exit::USAGE)?;
-    ended.says(&["comit_interval", "commit_interval", "rows_per_chunk", "bad.yaml:"])?;
+    ended.says(&["comit_interval", "commit_interval", "whole number", "bad.yaml:"])?;
     world.done().await
 }
 

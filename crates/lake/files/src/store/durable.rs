@@ -158,3 +158,29 @@ fn unknown(path: &Path, error: io::Error) -> Error {
         .with("path", path.display())
         .caused_by(error)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The device answers every write with "no space left"; nothing is stored anywhere.
+    #[test]
+    fn a_full_disk_is_named_with_its_remedy() {
+        let Ok(file) = OpenOptions::new().write(true).open("/dev/full") else { return };
+        let folder = tempfile::tempdir().unwrap();
+        let mut temporary = Temporary { file, path: folder.path().join("none") };
+        let error = temporary.write(b"x").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Exhausted, "{error}");
+        assert!(error.remedy().contains("free space"), "{}", error.remedy());
+        assert!(error.context("path").is_some());
+    }
+
+    #[test]
+    fn errors_of_the_disk_have_their_kind() {
+        let kind = |error: Io| io_error("write", Path::new("/w"), error.into()).kind();
+        assert_eq!(kind(Io::QuotaExceeded), ErrorKind::Exhausted);
+        assert_eq!(kind(Io::PermissionDenied), ErrorKind::Config);
+        assert_eq!(kind(Io::ReadOnlyFilesystem), ErrorKind::Config);
+        assert_eq!(kind(Io::TimedOut), ErrorKind::Unreachable);
+    }
+}

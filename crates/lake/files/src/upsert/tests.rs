@@ -478,3 +478,19 @@ async fn a_column_that_comes_within_an_epoch_leaves_older_rows_as_they_are() {
     let expected = [(1, (11, Some("x1".into()))), (2, (21, Some("y".into())))];
     assert_eq!(world.rows().await, expected);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_index_is_rebuilt_from_many_files_with_deletes_applied() {
+    let mut world = World::new(Identity::Key(vec![0]));
+    let rows = |from: i64| (from..from + 500).map(|n| set(n, n, "x")).collect::<Vec<_>>();
+    for from in (0..5_000).step_by(250) {
+        commit(&mut world, &rows(from)).await;
+    }
+    let before = world.rows().await;
+    world.reopen().await;
+    assert_eq!(world.head.files().len(), 20);
+    assert_eq!((world.head.index().len(), world.head.index().duplicates()), (5_250, 0));
+    let deletes = |n: i64| Change { op: Op::Delete, ..set(n, 0, "") };
+    commit(&mut world, &(0..5_000).map(deletes).collect::<Vec<_>>()).await;
+    assert_eq!(world.rows().await, before[5_000..]);
+}

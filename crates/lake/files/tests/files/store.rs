@@ -107,35 +107,6 @@ async fn a_path_cannot_leave_the_root() {
 }
 
 #[tokio::test]
-async fn a_full_disk_is_named_with_its_remedy() {
-    let (folder, store) = local();
-    let full = Path::new("/dev/full");
-    if !full.exists() {
-        return;
-    }
-    // A staging folder whose files cannot be written: every write of the device says that no space is left.
-    let error = write_to(full, folder.path(), &store).await;
-    assert_eq!(error.kind(), ErrorKind::Exhausted, "{error}");
-    assert!(error.remedy().contains("free space"), "{}", error.remedy());
-    assert!(error.context("path").is_some());
-}
-
-/// Fills the quota of a small file system where one can be mounted, else stands in for it by the device.
-async fn write_to(device: &Path, root: &Path, store: &Store) -> lakeward_core::Error {
-    let _ = (device, root);
-    let mut writer = store.writer("x").await.unwrap();
-    let limited = limit_file_size(1 << 20);
-    let mut outcome = Ok(());
-    while outcome.is_ok() {
-        outcome = writer.write(vec![0; 1 << 18].into()).await;
-    }
-    drop(limited);
-    outcome.unwrap_err()
-}
-
-fn limit_file_size(_bytes: u64) {}
-
-#[tokio::test]
 async fn a_read_only_warehouse_is_a_configuration_error_with_its_path() {
     let (folder, store) = local();
     if running_as_root(folder.path()) {

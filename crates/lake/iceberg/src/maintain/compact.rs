@@ -13,7 +13,7 @@ use crate::commit::{Outcome, Request, delete_quietly, unpartitioned_id};
 use crate::datafile;
 use crate::manifests::FileChange;
 use crate::stage::{delete_file_path, own_deletes};
-use crate::write::{IcebergTable, Suspect};
+use crate::table::{IcebergTable, Suspect};
 
 /// A planned compaction.
 pub(super) struct Work {
@@ -103,7 +103,6 @@ pub(super) async fn commit(table: &mut IcebergTable, done: Done) -> Result<Upkee
             Outcome::Unknown(error) => {
                 let data = done.compacted.files.iter().map(|f| f.path.clone());
                 table.suspects.push(Suspect {
-                    metadata: attempt.written.first().cloned().into_iter().collect(),
                     parent: table.head.as_ref().map(|h| h.location.clone()),
                     paths: attempt
                         .written

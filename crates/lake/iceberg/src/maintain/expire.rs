@@ -18,7 +18,7 @@ use uuid::Uuid;
 use super::ATTEMPTS;
 use crate::commit::{Outcome, delete_quietly, metadata_version};
 use crate::metadata::{Line, ManifestCache, TableHead};
-use crate::write::IcebergTable;
+use crate::table::IcebergTable;
 
 /// Unforced, expiry waits until this many snapshots may go: each run rewrites the metadata and walks all manifests.
 const SNAPSHOTS_WORTH_EXPIRING: usize = 32;
@@ -113,31 +113,13 @@ impl Upkeep for Work {
         let (going, staying): (Vec<&SnapshotRef>, Vec<&SnapshotRef>) =
             self.head.metadata.snapshots().partition(|s| going.contains(&s.snapshot_id()));
         let mut cache = ManifestCache::default();
-        let kept = self.reached(&mut cache, &staying).await?;
-        let lost = self.reached(&mut cache, &going).await?;
+        let kept = cache.reached(&self.store, &self.head, staying.into_iter()).await?;
+        let lost = cache.reached(&self.store, &self.head, going.into_iter()).await?;
         let files =
             lost.difference(&kept).filter_map(|location| self.store.path_of(location)).collect();
         let planned_on = metadata_version(&self.head.location).unwrap_or(0);
         let list = List { snapshots: self.snapshots, planned_on, files };
         Ok(super::finished(super::Done::Expiry(Done { list })))
-    }
-}
-
-impl Work {
-    /// Locations of all files that these snapshots reach: lists, manifests, data and deletes.
-    async fn reached(
-        &self,
-        cache: &mut ManifestCache,
-        snapshots: &[&SnapshotRef],
-    ) -> Result<HashSet<String>> {
-        let mut reached = HashSet::new();
-        for snapshot in snapshots {
-            let contents = cache.contents(&self.store, &self.head, Some(snapshot)).await?;
-            reached.insert(snapshot.manifest_list().to_owned());
-            reached.extend(contents.manifests.iter().map(|m| m.file.manifest_path.clone()));
-            reached.extend(contents.live_locations().map(str::to_owned));
-        }
-        Ok(reached)
     }
 }
 

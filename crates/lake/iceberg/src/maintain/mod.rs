@@ -7,7 +7,7 @@ mod expire;
 
 use lakeward_core::{Error, ErrorKind, Result, Upkeep, UpkeepDone, UpkeepOutcome, UpkeepPolicy};
 
-use crate::write::IcebergTable;
+use crate::table::IcebergTable;
 
 /// A short commit is tried this often against other writers of the table before the work is dropped.
 const ATTEMPTS: usize = 8;

@@ -1,24 +1,17 @@
-//! One table, or one invisible copy, being written: the sink's side of an epoch.
+//! What a handle knows of its table: head, shape, live files, key index; and how it keeps up with the catalogue.
 //!
-//! Rows, positions and the key index are `lakeward-files`'; manifests and the swap are [`crate::commit`]'s. This file
-//! brings the two together. Deliberately absent: retries, and the order of an epoch's steps.
+//! Deliberately absent: the epoch. See [`crate::write`].
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use async_trait::async_trait;
-use lakeward_core::kill::{self, KillPoint};
-use lakeward_core::{
-    ChangeBatch, CommitMark, CommitOutcome, CommitPermit, Error, ErrorKind, Evolution, OriginId,
-    Result, SchemaChange, SinkTable, Slot, Staged, TableSchema, TableVersion, Upkeep, UpkeepDone,
-    UpkeepOutcome, UpkeepPolicy,
-};
+use lakeward_core::{CommitMark, Error, ErrorKind, Result, Slot, TableSchema};
 use lakeward_files::{EpochOptions, EpochWriter, Head, Identity, TableLayout};
 
-use crate::commit::{Committer, OWNER_PROPERTY, Outcome, Request, delete_quietly};
-use crate::maintain;
+use crate::commit::{Committer, OWNER_PROPERTY, delete_quietly};
+use crate::folder;
 use crate::metadata::{Line, LiveFile, ManifestCache, TableHead, path_of};
-use crate::schema::{Shape, fill_of};
-use crate::stage::{self, Payload};
+use crate::schema::Shape;
+use crate::stage;
 
 /// Rows are held back up to this many bytes before they are written: enough for the changes of a hot row to meet,
 /// little against the smallest memory cap.
@@ -36,20 +29,20 @@ pub(crate) struct IcebergTable {
     /// The source's schema as the engine told it last.
     pub(crate) source: Arc<TableSchema>,
     /// The source's schema behind a shape that has not landed yet.
-    pending: Option<Arc<TableSchema>>,
+    pub(crate) pending: Option<Arc<TableSchema>>,
     pub(crate) cache: ManifestCache,
     /// Live data files by path in the store.
     pub(crate) files: HashMap<String, LiveFile>,
     /// Live rows and key index of the line's newest snapshot.
     pub(crate) content: Head,
-    writer: EpochWriter,
+    pub(crate) writer: EpochWriter,
     target_file_bytes: u64,
     /// All older rows go with this epoch.
-    truncated: bool,
+    pub(crate) truncated: bool,
     /// The index was made anew for a key that no commit has brought yet.
-    rekeyed: bool,
+    pub(crate) rekeyed: bool,
     /// Rows came since the epoch began or was truncated.
-    wrote: bool,
+    pub(crate) wrote: bool,
     pub(crate) suspects: Vec<Suspect>,
     /// Grows when the files of `content` are numbered anew: work planned before does not fit any more.
     pub(crate) numbering: u64,
@@ -57,12 +50,11 @@ pub(crate) struct IcebergTable {
     pub(crate) swept: bool,
 }
 
-/// Files of a commit whose answer was lost. They go when the head has moved past its parent without it.
+/// Files of a commit whose answer was lost. They go when the head has moved past its parent and reaches none of them.
 pub(crate) struct Suspect {
-    /// Paths of metadata files, any of which would have made the commit stand.
-    pub(crate) metadata: Vec<String>,
-    /// Location of the head that the last of them was built on.
+    /// Location of the head that the commit was built on.
     pub(crate) parent: Option<String>,
+    /// Paths of all files that it would have brought: all of them are reached, or none.
     pub(crate) paths: Vec<String>,
 }
 
@@ -87,7 +79,7 @@ impl IcebergTable {
         };
         let folder = match &head {
             Some(head) => path_of(&committer.store, head.metadata.location())?,
-            None => crate::folder::choose(&committer).await?,
+            None => folder::choose(&committer).await?,
         };
         let layout = layout(&committer, &shape)?;
         let options = options(&committer, &folder, target_file_bytes);
@@ -204,7 +196,7 @@ impl IcebergTable {
     }
 
     /// New files carry the writer and the earliest epoch that they can belong to.
-    fn name_files(&mut self) -> Result<()> {
+    pub(crate) fn name_files(&mut self) -> Result<()> {
         let epoch = self.mark()?.map_or(1, |mark| mark.epoch + 1);
         self.writer.name_files(format!("{}-{epoch}", self.committer.writer));
         Ok(())
@@ -222,25 +214,36 @@ impl IcebergTable {
         self.writer.layout()
     }
 
-    fn has_rows(&self) -> bool {
+    /// Whether a reader would find a row after the epoch so far, as far as that is known without reading.
+    pub(crate) fn has_rows(&self) -> bool {
         self.wrote || (!self.truncated && self.content.live_rows() > 0)
     }
 
     /// Deletes what lost commits left, where the head has moved on without them.
     pub(crate) async fn settle(&mut self, head: &TableHead) {
+        let past = |s: &Suspect| s.parent.as_deref() != Some(head.location.as_str());
+        let (past, still): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.suspects).into_iter().partition(past);
+        self.suspects = still;
+        if past.is_empty() {
+            return;
+        }
+        // A commit that stands may have left the log of metadata files already: what it reaches decides.
         let store = &self.committer.store;
-        let log = head.metadata.metadata_log().iter().map(|log| log.metadata_file.as_str());
-        let named: HashSet<String> = log
-            .chain([head.location.as_str()])
-            .filter_map(|location| store.path_of(location))
-            .collect();
-        let (past, still): (Vec<_>, Vec<_>) = std::mem::take(&mut self.suspects)
-            .into_iter()
-            .partition(|s| s.parent.as_deref() != Some(head.location.as_str()));
-        for suspect in past.into_iter().filter(|s| !s.metadata.iter().any(|m| named.contains(m))) {
+        let mut reached = match self.cache.reached(store, head, head.metadata.snapshots()).await {
+            Ok(reached) => reached,
+            Err(error) => {
+                let table = &self.committer.table;
+                tracing::warn!(%table, %error, "files of a lost commit stay: the table cannot be walked");
+                return;
+            }
+        };
+        reached.insert(head.location.clone());
+        reached.extend(head.metadata.metadata_log().iter().map(|log| log.metadata_file.clone()));
+        let reached: HashSet<String> = reached.iter().filter_map(|l| store.path_of(l)).collect();
+        for suspect in past.iter().filter(|s| !s.paths.iter().any(|p| reached.contains(p))) {
             delete_quietly(store, &suspect.paths).await;
         }
-        self.suspects = still;
     }
 
     /// Takes the new head in after a commit of ours.
@@ -249,5 +252,45 @@ impl IcebergTable {
         self.read_files(&head).await?;
         self.head = Some(head);
         self.name_files()
+    }
+
+    /// Makes the next refresh read everything again.
+    pub(crate) fn forget(&mut self) {
+        if let Some(head) = &mut self.head {
+            head.location.clear();
+        }
+    }
+}
+
+/// The table's shape, if this pipeline made the table.
+pub(crate) fn owned_shape(committer: &Committer, head: &TableHead) -> Result<Shape> {
+    let owner = head.metadata.properties().get(OWNER_PROPERTY);
+    match (Shape::of(&head.metadata).map_err(|e| e.with("table", &committer.table))?, owner) {
+        (Some(shape), Some(owner)) if *owner == committer.owner => Ok(shape),
+        (_, owner) => Err(Error::new(
+            ErrorKind::Config,
+            "a table of this name is there that this pipeline did not make",
+        )
+        .with("table", &committer.table)
+        .with("made_by", owner.map_or("another program", String::as_str))
+        .remedied("drop that table, or write to another warehouse or catalogue name")),
+    }
+}
+
+/// Where the rows of a shape lie, and what identifies them.
+pub(crate) fn layout(committer: &Committer, shape: &Shape) -> Result<TableLayout> {
+    let identity = match shape.key_indices() {
+        key if key.is_empty() => Identity::WholeRow,
+        key => Identity::Key(key),
+    };
+    TableLayout::new(committer.table.to_string(), shape.arrow(), identity)
+}
+
+fn options(committer: &Committer, folder: &str, target_file_bytes: u64) -> EpochOptions {
+    EpochOptions {
+        folder: format!("{folder}/data"),
+        stem: committer.writer.clone(),
+        target_file_bytes,
+        buffer_bytes: BUFFER_BYTES,
     }
 }
