@@ -195,7 +195,7 @@ impl Postgres {
     pub fn url(&self, database: &str) -> String {
         let password = self.password();
         let secret =
-            password.as_deref().map(|text| format!(" password={text}")).unwrap_or_default();
+            password.as_deref().map(|text| format!(" password='{text}'")).unwrap_or_default();
         format!("host=127.0.0.1 port={} user=postgres dbname={database}{secret}", self.port)
     }
 

@@ -255,11 +255,18 @@ impl<S: SourceServer, L: LakeTarget> World<S, L> {
         Ok(points.map(serde_json::from_str).collect::<Result<_, _>>()?)
     }
 
-    /// The sum of a column at every consistent point.
-    pub async fn sums(&self, judge: &mut Judge, column: &str) -> Result<Vec<PointSum>> {
-        let points = self.points().await?;
+    /// The sum of a column at every consistent point that holds all of these tables. A table that
+    /// is loading is in no point.
+    pub async fn sums(
+        &self,
+        judge: &mut Judge,
+        column: &str,
+        of: &[&str],
+    ) -> Result<Vec<PointSum>> {
+        let mut points = self.points().await?;
+        points.retain(|point| of.iter().all(|table| !point["tables"][*table].is_null()));
         if points.is_empty() {
-            fail!("no consistent point is named");
+            fail!("no consistent point holds {of:?}");
         }
         judge.sums(self.lake.folder(), column, &points).await
     }

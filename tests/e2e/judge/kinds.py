@@ -51,8 +51,10 @@ class Kind:
         """The SQL whose text result is the canonical text of `expression`."""
         if not self.is_list:
             return SQL.get(self.text, "{0}").format(expression)
-        element = SQL.get(self.text, "CASE WHEN e IS NOT NULL THEN format('%s', e) END").format("e")
-        inner = f"SELECT {element} FROM unnest({expression}) WITH ORDINALITY AS u(e, o) ORDER BY o"
+        element = SQL.get(self.text, "CASE WHEN num_nulls(e) = 0 THEN format('%s', e) END").format("e")
+        # by subscript: unnest would take composite elements apart
+        cells = f"SELECT ({expression})[i] AS e, i FROM generate_subscripts({expression}, 1) i"
+        inner = f"SELECT {element} FROM ({cells}) u ORDER BY i"
         return f"CASE WHEN {expression} IS NOT NULL THEN array_to_json(ARRAY({inner}))::text END"
 
     def render(self, column: pa.ChunkedArray) -> pa.Array:
@@ -63,13 +65,9 @@ class Kind:
         return render_list(array, self.text) if self.is_list else render(array, self.text)
 
 
-# elements of arrays that become lists; an array of anything else is one text, as the server prints it
-TEXTS = ("text", "varchar", "bpchar", "name", "char", "json", "jsonb", "citext", "numeric")
-
-
-def of_column(name: str, element_of: str | None, element_is_enum: bool, typmod: int) -> Kind:
+def of_column(name: str, element_of: str | None, typmod: int) -> Kind:
     """The kind of a column: `name` from pg_type; `element_of` names the element of an array."""
-    if element_of and (element_of in SCALARS or element_of in TEXTS or element_is_enum):
+    if element_of:
         iceberg, text = scalar(element_of, typmod)
         return Kind(f"list<{iceberg}>", text, True)
     return Kind(*scalar(name, typmod))

@@ -37,8 +37,7 @@ WITH RECURSIVE chain AS (
 ), domains AS (
   SELECT c.domain, c.base, c.typmod FROM chain c JOIN pg_type t ON t.oid = c.base WHERE t.typtype <> 'd'
 )
-SELECT a.attname, t.typname, b.typname, b.typtype = 'e',
-       greatest(a.atttypmod, d.typmod, l.typmod),
+SELECT a.attname, t.typname, b.typname, greatest(a.atttypmod, d.typmod, l.typmod),
        EXISTS (SELECT FROM pg_index i WHERE i.indrelid = a.attrelid AND i.indisprimary AND a.attnum = ANY (i.indkey))
 FROM pg_attribute a
 LEFT JOIN domains d ON d.domain = a.atttypid
@@ -87,7 +86,7 @@ class Source:
 
     def columns(self, oid: int) -> tuple[Column, ...]:
         rows = self.connection.execute(COLUMNS, (oid,)).fetchall()
-        return tuple(Column(name, kinds.of_column(of, el, bool(enum), mod), key) for name, of, el, enum, mod, key in rows)
+        return tuple(Column(name, kinds.of_column(of, el, mod), key) for name, of, el, mod, key in rows)
 
     def rows(self, table: Table) -> pa.Table:
         """Every row as canonical text, columns in the source's order."""

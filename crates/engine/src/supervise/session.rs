@@ -319,7 +319,9 @@ impl<'a> Session<'a> {
         let behaviour = self.cx.options.schema_change(&known.table);
         let opening = Opening { schema, slot, generation, sink, mark, load, behaviour };
         let mut lane = Lane::new(opening, &self.spill_folder());
-        lane.diverged = known.diverged.clone().filter(|_| slot == Slot::Visible);
+        // A copy that was promoted is right again.
+        let same = slot == Slot::Visible && generation == known.visible;
+        lane.diverged = known.diverged.clone().filter(|_| same);
         Ok(lane)
     }
 

@@ -1,4 +1,5 @@
 //! A database in memory: tables of `(id, value, large)`, a log, snapshots that may lag behind the log, and a source on it.
+//! Every third table has no key: its changes carry whole rows, and its load is one exact snapshot.
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, UNIX_EPOCH};
@@ -15,9 +16,9 @@ pub type Rows = BTreeMap<i64, Row>;
 
 #[derive(Debug, Clone)]
 pub enum Change {
-    Put { id: i64, row: Row, large_sent: bool, part: Option<u64> },
-    Move { from: i64, to: i64, row: Row, large_sent: bool, part: Option<u64> },
-    Delete { id: i64, part: Option<u64> },
+    Put { id: i64, old: Option<Row>, row: Row, large_sent: bool, part: Option<u64> },
+    Move { from: i64, old: Row, to: i64, row: Row, large_sent: bool, part: Option<u64> },
+    Delete { id: i64, old: Row, part: Option<u64> },
     Truncate { part: Option<u64> },
     AbortPart(u64),
 }
@@ -70,7 +71,7 @@ pub fn apply(rows: &mut Rows, transaction: &Transaction) {
                 rows.remove(from);
                 rows.insert(*to, row.clone());
             }
-            Change::Delete { id, part } if lives(part) => {
+            Change::Delete { id, part, .. } if lives(part) => {
                 rows.remove(id);
             }
             Change::Truncate { part } if lives(part) => rows.clear(),
@@ -128,6 +129,11 @@ impl Database {
     }
 }
 
+/// Every third table has no key.
+pub fn has_key(table: usize) -> bool {
+    table % 3 != 2
+}
+
 pub fn table_id(table: usize) -> TableId {
     TableId::new("public", format!("t{table}"))
 }
@@ -146,7 +152,8 @@ pub fn schema(table: usize) -> Arc<TableSchema> {
         column(3, "large", DataType::Utf8),
     ];
     let identity = TableIdentity(format!("{table}"));
-    Arc::new(TableSchema::new(table_id(table), identity, columns, vec![0], String::new()))
+    let key = if has_key(table) { vec![0] } else { vec![] };
+    Arc::new(TableSchema::new(table_id(table), identity, columns, key, String::new()))
 }
 
 fn batch_of(rows: &[(i64, Option<Row>)]) -> RecordBatch {
@@ -202,6 +209,9 @@ impl Source for FakeSource {
 
     async fn split(&self, table: &TableSchema, rows_per_chunk: u64) -> Result<Vec<Chunk>> {
         let index = index_of(table);
+        if !has_key(index) {
+            return Ok(vec![Chunk::Whole]);
+        }
         let keys: Vec<i64> = self.0.lock().visible[index].keys().copied().collect();
         let bound = |k: &i64| Some(vec![k.to_string()]);
         let bounds: Vec<_> =
@@ -233,7 +243,10 @@ impl Source for FakeSource {
                         .filter(|(id, _)| contains(chunk, **id))
                         .map(|(id, row)| (*id, Some(row.clone())))
                         .collect();
-                    return Ok(Box::new(Reader { schema: schema(index), rows, saw, at: 0 }));
+                    let hidden = state.log.iter().position(|t| state.hidden.contains(&t.id));
+                    let exact = position(hidden.unwrap_or(state.log.len()) as u64);
+                    let exact = (!has_key(index)).then_some(exact);
+                    return Ok(Box::new(Reader { schema: schema(index), rows, saw, exact, at: 0 }));
                 }
             }
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -297,6 +310,7 @@ struct Reader {
     schema: Arc<TableSchema>,
     rows: Vec<(i64, Option<Row>)>,
     saw: Position,
+    exact: Option<Position>,
     at: usize,
 }
 
@@ -311,7 +325,7 @@ impl ChunkReader for Reader {
     }
 
     fn exact(&self) -> Option<&Position> {
-        None
+        self.exact.as_ref()
     }
 
     async fn next(&mut self) -> Result<Option<RecordBatch>> {
@@ -376,28 +390,26 @@ impl Log {
         };
         for change in &transaction.changes {
             let part_of = |part: &Option<u64>| info(*part);
+            let table = transaction.table;
+            let keyed = has_key(table);
             let event = match change {
-                Change::Put { id, row, large_sent, part } => rows_event(
-                    transaction.table,
-                    Op::Update,
-                    (*id, Some(row.clone())),
-                    *large_sent,
-                    None,
-                    part_of(part),
-                ),
-                Change::Move { from, to, row, large_sent, part } => rows_event(
-                    transaction.table,
-                    Op::Update,
-                    (*to, Some(row.clone())),
-                    *large_sent,
-                    Some(*from),
-                    part_of(part),
-                ),
-                Change::Delete { id, part } => {
-                    rows_event(transaction.table, Op::Delete, (*id, None), true, None, part_of(part))
+                Change::Put { id, old, row, large_sent, part } => {
+                    let op = if old.is_some() { Op::Update } else { Op::Insert };
+                    let before = old.clone().filter(|_| !keyed).map(|old| (*id, Some(old)));
+                    let row = (*id, Some(row.clone()));
+                    rows_event(table, op, row, *large_sent || !keyed, before, part_of(part))
+                }
+                Change::Move { from, old, to, row, large_sent, part } => {
+                    let before = Some((*from, Some(old.clone()).filter(|_| !keyed)));
+                    let row = (*to, Some(row.clone()));
+                    rows_event(table, Op::Update, row, *large_sent || !keyed, before, part_of(part))
+                }
+                Change::Delete { id, old, part } => {
+                    let row = (*id, Some(old.clone()).filter(|_| !keyed));
+                    rows_event(table, Op::Delete, row, true, None, part_of(part))
                 }
                 Change::Truncate { part } => SourceEvent::Truncate {
-                    table: table_id(transaction.table),
+                    table: table_id(table),
                     origin: None,
                     transaction: part_of(part),
                 },
@@ -415,14 +427,14 @@ fn rows_event(
     op: Op,
     (id, row): (i64, Option<Row>),
     large_sent: bool,
-    from: Option<i64>,
+    before: Option<(i64, Option<Row>)>,
     transaction: Arc<TransactionInfo>,
 ) -> SourceEvent {
     let row = row.map(|(value, large)| (value, if large_sent { large } else { String::new() }));
-    let before = from.map(|from| BeforeImages {
+    let before = before.map(|before| BeforeImages {
         at: vec![0],
-        rows: batch_of(&[(from, None)]),
-        key_only: true,
+        key_only: before.1.is_none(),
+        rows: batch_of(&[before]),
     });
     let missing = BooleanBuffer::collect_bool(1, |_| true);
     let absent = (!large_sent)

@@ -111,6 +111,7 @@ impl Sink for Lake {
             lake: self.clone(),
             id: schema.table.clone(),
             slot,
+            keyed: !schema.key.is_empty(),
             base: Version::default(),
             edits: vec![],
         };
@@ -140,6 +141,7 @@ struct Table {
     lake: Lake,
     id: TableId,
     slot: Slot,
+    keyed: bool,
     base: Version,
     edits: Vec<Edit>,
 }
@@ -172,7 +174,7 @@ impl Table {
     }
 
     fn staged(&self, edits: Vec<Edit>) -> Staged {
-        let (rows, unresolved) = resolve(&self.base.rows, &edits);
+        let (rows, unresolved) = resolve(&self.base.rows, &edits, self.keyed);
         let unresolved = (!unresolved.is_empty()).then(|| keys(&unresolved));
         let payload = Payload { edits, parent: self.base.number, rows };
         Staged {
@@ -211,8 +213,8 @@ impl Table {
 }
 
 /// Applies edits in order; a row without all its cells takes them from its base. Gives back the rows, and the keys
-/// that have no base.
-fn resolve(base: &Rows, edits: &[Edit]) -> (Rows, BTreeSet<i64>) {
+/// that have no base. Without a key nothing replaces a row and nothing may be deleted twice: both leave a trace.
+fn resolve(base: &Rows, edits: &[Edit], keyed: bool) -> (Rows, BTreeSet<i64>) {
     let mut rows = base.clone();
     let mut lacking = BTreeSet::new();
     for edit in edits {
@@ -222,7 +224,9 @@ fn resolve(base: &Rows, edits: &[Edit]) -> (Rows, BTreeSet<i64>) {
                 lacking.clear();
             }
             Edit::Delete(id) => {
-                rows.remove(id);
+                if rows.remove(id).is_none() && !keyed {
+                    rows.insert(-id - 1, (0, "a delete of nothing".into()));
+                }
                 lacking.remove(id);
             }
             Edit::Set { id, value, large, from } => {
@@ -231,6 +235,9 @@ fn resolve(base: &Rows, edits: &[Edit]) -> (Rows, BTreeSet<i64>) {
                     rows.remove(&from)
                 });
                 let base: Option<Row> = old.flatten().or_else(|| rows.get(id).cloned());
+                if !keyed && rows.contains_key(id) {
+                    rows.insert(id + 10_000, (*value, "a double".into()));
+                }
                 match large.clone().or_else(|| base.map(|b| b.1)) {
                     Some(large) => {
                         rows.insert(*id, (*value, large));

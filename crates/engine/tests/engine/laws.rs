@@ -12,7 +12,7 @@ use lakeward_engine::spec::PipelineOptions;
 use lakeward_engine::supervise::{Command, Pipeline, RunEnd, RunMode, Status};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::database::{Change, Database, FakeSource, Row, Transaction, number, table_id};
+use crate::database::{Change, Database, FakeSource, Row, Rows, Transaction, number, table_id};
 use crate::lake::Lake;
 use crate::random::Random;
 
@@ -68,36 +68,37 @@ fn change(random: &mut Random, rows: &mut BTreeMap<i64, Row>, part: Option<u64>)
     let id = random.below(KEYS) as i64;
     let value = random.below(1_000) as i64;
     let old = rows.get(&id).cloned();
-    match (random.below(100), old) {
+    match (random.below(100), old.clone()) {
         (0..1, _) => {
             rows.clear();
             Change::Truncate { part }
         }
-        (1..20, Some(_)) => {
+        (1..20, Some(old)) => {
             rows.remove(&id);
-            Change::Delete { id, part }
+            Change::Delete { id, old, part }
         }
-        (20..40, Some((_, kept))) => {
+        (20..40, Some(old)) => {
+            let kept = old.1.clone();
             let mut to = random.below(KEYS) as i64;
             while rows.contains_key(&to) && rows.len() < KEYS as usize {
                 to = (to + 1) % KEYS as i64;
             }
             if rows.contains_key(&to) {
                 rows.remove(&id);
-                return Change::Delete { id, part };
+                return Change::Delete { id, old, part };
             }
             rows.remove(&id);
             rows.insert(to, (value, kept.clone()));
-            Change::Move { from: id, to, row: (value, kept), large_sent: false, part }
+            Change::Move { from: id, old, to, row: (value, kept), large_sent: false, part }
         }
         (40..75, Some((_, kept))) => {
             rows.insert(id, (value, kept.clone()));
-            Change::Put { id, row: (value, kept), large_sent: false, part }
+            Change::Put { id, old, row: (value, kept), large_sent: false, part }
         }
         _ => {
             let row = (value, large(random));
             rows.insert(id, row.clone());
-            Change::Put { id, row, large_sent: true, part }
+            Change::Put { id, old, row, large_sent: true, part }
         }
     }
 }
@@ -188,7 +189,8 @@ impl World {
     fn judge(&self) {
         for table in 0..TABLES {
             let lake = self.lake.rows(&table_id(table)).unwrap_or_default();
-            assert_eq!(lake, self.database.rows(table), "seed {} table {table}", self.seed);
+            let differences = differences(&lake, &self.database.rows(table));
+            assert!(differences.is_empty(), "seed {} table {table}: {differences:?}", self.seed);
         }
         for point in self.points.values() {
             for table in 0..TABLES {
@@ -196,14 +198,26 @@ impl World {
                 let Some(version) = point.tables.get(&id.to_string()) else { continue };
                 let lake = self.lake.rows_of_version(&id, version).unwrap();
                 let model = self.database.rows_at(table, number(&point.position));
-                assert_eq!(
-                    lake, model,
-                    "seed {}: table {table} at epoch {} (position {}, version {version:?})",
-                    self.seed, point.epoch, point.position
+                let differences = differences(&lake, &model);
+                assert!(
+                    differences.is_empty(),
+                    "seed {}: table {table} at epoch {} (position {}, {version:?}): {differences:?}",
+                    self.seed,
+                    point.epoch,
+                    point.position
                 );
             }
         }
     }
+}
+
+/// Key, what the lake holds, what the database holds.
+fn differences(lake: &Rows, model: &Rows) -> Vec<(i64, Option<Row>, Option<Row>)> {
+    let keys: std::collections::BTreeSet<_> = lake.keys().chain(model.keys()).copied().collect();
+    keys.into_iter()
+        .map(|key| (key, lake.get(&key).cloned(), model.get(&key).cloned()))
+        .filter(|(_, lake, model)| lake != model)
+        .collect()
 }
 
 fn seeds(count: u64) -> Vec<u64> {

@@ -3,6 +3,7 @@
 //! Deliberately absent: how a format names its types. A layout is an Arrow schema whose fields carry field ids.
 use std::sync::Arc;
 
+use arrow_array::cast::AsArray;
 use arrow_array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, new_null_array};
 use arrow_cast::{CastOptions, cast_with_options};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
@@ -198,4 +199,33 @@ pub(crate) fn cast(array: &ArrayRef, data_type: &DataType) -> Result<ArrayRef> {
     let options = CastOptions { safe: false, ..CastOptions::default() };
     cast_with_options(array, data_type, &options)
         .map_err(|_| Error::new(ErrorKind::BadData, "a value does not fit the lake's type"))
+}
+
+/// Bytes of a batch's own rows: a slice does not count what it shares and does not show.
+pub(crate) fn slice_bytes(rows: &RecordBatch) -> u64 {
+    rows.columns().iter().map(|column| column_bytes(column.as_ref())).sum()
+}
+
+fn column_bytes(column: &dyn Array) -> u64 {
+    let content = |offsets: &[i32]| match offsets {
+        [first, .., last] => (last - first).unsigned_abs() as usize + 4 * column.len(),
+        _ => 0,
+    };
+    // The common types are counted without building their description.
+    let bytes = match (column.data_type(), column.data_type().primitive_width()) {
+        (_, Some(width)) => width * column.len(),
+        (DataType::Utf8, _) => content(column.as_string::<i32>().value_offsets()),
+        (DataType::Binary, _) => content(column.as_binary::<i32>().value_offsets()),
+        _ => {
+            let data = column.to_data();
+            data.get_slice_memory_size().unwrap_or_else(|_| column.get_array_memory_size())
+        }
+    };
+    bytes as u64
+}
+
+/// How many rows of a batch make about so many bytes; at least one.
+pub(crate) fn rows_within(rows: &RecordBatch, bytes: u64) -> usize {
+    let each = (slice_bytes(rows) / rows.num_rows().max(1) as u64).max(1);
+    usize::try_from(bytes / each).unwrap_or(usize::MAX).max(1)
 }

@@ -38,7 +38,7 @@ unsafe impl GlobalAlloc for Counting {
 static COUNTING: Counting = Counting;
 
 const ROWS: usize = 1_000_000;
-const ROWS_PER_BATCH: usize = 8 * 1024;
+const ROWS_PER_BATCH: usize = 64 * 1024;
 
 fn schema() -> Arc<Schema> {
     let field = |id: i32, name: &str, data_type| {

@@ -38,11 +38,10 @@ pub(super) async fn run(args: DropArgs) -> Result<(), Failure> {
         Err(error) => return Err(error.into()),
     };
     if args.tables {
-        let known = ledger.as_ref().map(Ledger::state).filter(|state| !state.schemas.is_empty());
-        match known {
-            Some(state) => drop_known(&opened, state).await?,
-            None => drop_by_marks(&opened).await?,
+        if let Some(ledger) = &ledger {
+            drop_known(&opened, ledger.state()).await?;
         }
+        drop_by_marks(&opened).await?;
     }
     opened.source.remove().await?;
     out::line("source: what the pipeline made there is gone");
@@ -82,9 +81,8 @@ async fn drop_known(opened: &Opened, state: &State) -> Result<()> {
     Ok(())
 }
 
-/// Without a ledger the tables' own marks say whose they are.
+/// What a lost or damaged ledger does not know: the tables' own marks say whose they are.
 async fn drop_by_marks(opened: &Opened) -> Result<()> {
-    out::line("ledger: says nothing of tables; their own marks decide");
     for schema in opened.source.discover().await? {
         let mark = match opened.sink.open_table(&schema, Slot::Visible).await {
             Ok(mut table) => table.last_commit().await?,

@@ -39,6 +39,8 @@ pub struct Fold {
     mode: Mode,
     batches: Vec<TableBatch>,
     index: HashMap<u32, usize>,
+    /// Batches that may hold rows, in the order of their first.
+    filled: Vec<usize>,
     last: (u32, usize),
     bytes: usize,
     ended: Option<(TransactionId, CommitEnd)>,
@@ -93,6 +95,7 @@ impl Fold {
             mode: Mode::Between,
             batches: Vec::new(),
             index: HashMap::new(),
+            filled: Vec::new(),
             last: (0, usize::MAX),
             bytes: 0,
             ended: None,
@@ -242,8 +245,8 @@ impl Fold {
     }
 
     fn flush_rows(&mut self) -> Result<()> {
-        for batch in &mut self.batches {
-            if let Some(rows) = batch.finish()? {
+        for at in std::mem::take(&mut self.filled) {
+            if let Some(rows) = self.batches.get_mut(at).map(TableBatch::finish).transpose()?.flatten() {
                 self.events.push_back(SourceEvent::Rows(rows));
             }
         }
@@ -274,7 +277,11 @@ impl Fold {
             Mode::Closed(info) | Mode::Open(_, info) => info,
             Mode::Between => return Err(misplaced("a row outside a transaction")),
         };
-        Ok((&mut self.batches[at], info))
+        let batch = &mut self.batches[at];
+        if batch.is_empty() {
+            self.filled.push(at);
+        }
+        Ok((batch, info))
     }
 
     #[inline]

@@ -26,12 +26,15 @@ use crate::wire::{self, BoxedSocket, CopyBoth, Frames, Refusal, ReplicationConne
 
 /// While more keeps coming, closed transactions go out after this long. Longer makes larger batches, and staler ones.
 const FRESH: Duration = Duration::from_millis(50);
-/// A server that was asked and says nothing for this long is gone.
+/// A server that was asked and says nothing for this long is gone, unless it is patient itself: a walsender that
+/// decodes a huge transaction answers only when half its own patience is over.
 const SILENCE: Duration = Duration::from_secs(60);
 /// How long another reader of the slot is waited for: a dead one of ours goes when the server notices.
 const SLOT_BUSY: Duration = Duration::from_secs(20);
 /// How long the catalogue may lag behind a commit that the log has delivered (synchronous standbys hold commits back).
 const CATALOGUE_LAG: Duration = Duration::from_secs(10);
+/// How often it is looked at meanwhile.
+const CATALOGUE_LOOK: Duration = Duration::from_millis(20);
 
 /// Opens the log. `confirmed` holds the LSN that may be released; the stream's own task tells the server.
 ///
@@ -70,6 +73,7 @@ pub async fn open(
         known: known.collect(),
         catalog,
         gathering_since: None,
+        silence: patience.map(|patience| patience.max(SILENCE)),
     }))
 }
 
@@ -117,6 +121,7 @@ struct Log {
     catalog: Arc<Catalog>,
     known: HashMap<u32, Arc<TableSchema>>,
     gathering_since: Option<Instant>,
+    silence: Option<Duration>,
 }
 
 #[async_trait]
@@ -190,12 +195,18 @@ impl Log {
         let read = match self.frames.try_fill(&mut self.socket).await.map_err(wire::broken)? {
             Some(read) => read,
             None if self.fold.may_flush() => return self.let_go(),
-            None => match timeout(SILENCE, self.frames.fill(&mut self.socket)).await {
-                Ok(read) => read.map_err(wire::broken)?,
-                Err(_) => return Err(Error::new(ErrorKind::Unreachable, "the server fell silent")),
-            },
+            None => self.wait().await?,
         };
         if read == 0 { Err(wire::closed()) } else { Ok(()) }
+    }
+
+    async fn wait(&mut self) -> Result<usize> {
+        let read = self.frames.fill(&mut self.socket);
+        let Some(silence) = self.silence else { return read.await.map_err(wire::broken) };
+        match timeout(silence, read).await {
+            Ok(read) => read.map_err(wire::broken),
+            Err(_) => Err(Error::new(ErrorKind::Unreachable, "the server fell silent")),
+        }
     }
 
     fn let_go(&mut self) -> Result<()> {
@@ -214,12 +225,12 @@ impl Log {
         let relid = message.relid;
         let told = self.told(relid);
         let open = self.fold.streaming();
-        let visible = if open { None } else { self.fold.transaction(xid).map(|t| t.id.0 as u32) };
+        let transaction = self.fold.transaction(xid).map(|t| t.id.0 as u32);
         let catalog = Arc::clone(&self.catalog);
-        let (now, types, seen) = ask(&catalog, &message, told.as_deref(), visible).await?;
-        let known =
-            Known { told: told.as_deref(), relation: &message, types: &types, now: &now, unseen_ddl: open || !seen };
-        let resolved = relation::resolve(known);
+        // A transaction that is still open may stay so for long: what it did is verified when it commits.
+        let deadline = Instant::now() + if open { Duration::ZERO } else { CATALOGUE_LAG };
+        let answers = ask(&catalog, &message, told.as_deref(), transaction, deadline).await?;
+        let resolved = relation::resolve(answers.known(told.as_deref(), &message));
         let doubt = resolved.diverged.is_some() && !resolved.exact && !open;
         let until = if doubt { Some(catalog.log_end().await?) } else { None };
         self.settle(xid, message, told, resolved, until)
@@ -277,15 +288,10 @@ impl Log {
             let relid = message.relid;
             let told = self.fold.base(relid).map(|l| Arc::clone(&l.schema));
             let told = told.or_else(|| self.known.get(&relid).cloned());
-            let (now, types, seen) = ask(&catalog, message, told.as_deref(), Some(top)).await?;
-            let known = Known {
-                told: told.as_deref(),
-                relation: message,
-                types: &types,
-                now: &now,
-                unseen_ddl: !seen,
-            };
-            if let Some(why) = verdict(&open, relation::resolve(known), seen) {
+            let deadline = Instant::now() + CATALOGUE_LAG;
+            let answers = ask(&catalog, message, told.as_deref(), Some(top), deadline).await?;
+            let resolved = relation::resolve(answers.known(told.as_deref(), message));
+            if let Some(why) = verdict(&open, resolved, answers.seen) {
                 wrong.push((open.layout.schema.table.clone(), why));
             }
         }
@@ -300,32 +306,53 @@ impl Log {
     }
 }
 
-/// The catalogue and the types of the columns. `visible`: a transaction whose DDL the catalogue must show, if the
-/// log's list is not the catalogue's; the last value says whether it does.
+/// What is asked of the server when a table is announced.
+struct Answers {
+    now: Described,
+    types: Vec<PgType>,
+    /// The catalogue shows what the transaction did to the table.
+    seen: bool,
+}
+
+impl Answers {
+    fn known<'a>(&'a self, told: Option<&'a TableSchema>, relation: &'a RelationMessage) -> Known<'a> {
+        let Self { now, types, seen } = self;
+        Known { told, relation, types, now, unseen_ddl: !seen }
+    }
+}
+
+/// Asks for the catalogue and the types of the columns. Where the log's list is not the catalogue's, the transaction
+/// `xid` may have changed the table and not be visible yet: it is waited for until `deadline`.
 async fn ask(
     catalog: &Catalog,
     message: &RelationMessage,
     told: Option<&TableSchema>,
-    visible: Option<u32>,
-) -> Result<(Described, Vec<PgType>, bool)> {
+    xid: Option<u32>,
+    deadline: Instant,
+) -> Result<Answers> {
     let wanted: Vec<_> = message.columns.iter().map(|c| (c.type_oid, c.typmod)).collect();
     let types = catalog.pg_types(&wanted).await?;
-    let deadline = Instant::now() + CATALOGUE_LAG;
+    let mut ended = xid.is_none();
     loop {
-        let running = match visible {
+        let Some(now) = catalog.describe(message.relid).await? else {
+            return Ok(Answers { now: relation::as_told(message, told), types, seen: true });
+        };
+        let seen = ended || relation::is_current(message, &now);
+        if seen {
+            return Ok(Answers { now, types, seen });
+        }
+        let running = match xid {
             Some(xid) => catalog.is_running(xid).await?,
             None => false,
         };
-        let Some(now) = catalog.describe(message.relid).await? else {
-            return Ok((relation::as_told(message, told), types, true));
-        };
-        if !running || relation::is_current(message, &now) {
-            return Ok((now, types, true));
+        if running && Instant::now() >= deadline {
+            return Ok(Answers { now, types, seen });
         }
-        if Instant::now() > deadline {
-            return Ok((now, types, false));
+        // Whoever has ended by now is in the catalogue that is read next.
+        ended = !running;
+        if running {
+            sleep(CATALOGUE_LOOK).await;
         }
-        sleep(Duration::from_millis(20)).await;
     }
 }
 

@@ -247,7 +247,7 @@ impl ReplicationConnection {
     pub async fn stream(mut self, slot: &str, publication: &str, from: u64) -> Result<CopyBoth> {
         let names = quoted(publication).replace('\'', "''");
         let command = format!(
-            "START_REPLICATION SLOT {} LOGICAL {} (proto_version '2', streaming 'on', messages 'true', publication_names '{names}')",
+            "START_REPLICATION SLOT {} LOGICAL {} (proto_version '2', streaming 'on', publication_names '{names}')",
             quoted(slot),
             print_lsn(from),
         );

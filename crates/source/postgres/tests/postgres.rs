@@ -30,3 +30,5 @@ mod chunks;
 mod findings;
 #[path = "postgres/setup.rs"]
 mod setup;
+#[path = "postgres/encryption.rs"]
+mod encryption;

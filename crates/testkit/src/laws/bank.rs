@@ -88,7 +88,7 @@ pub(super) async fn check<S: SourceServer, L: LakeTarget>(
 ) -> Result<()> {
     let mut judge = Judge::start().await?;
     world.judge(&mut judge).await?;
-    let sums = world.sums(&mut judge, bank::COLUMN).await?;
+    let sums = world.sums(&mut judge, bank::COLUMN, &bank::TABLES).await?;
     let wrong: Vec<_> = sums
         .iter()
         .filter(|point| point.sum != bank::SUM || point.rows != 2 * bank::ACCOUNTS)

@@ -19,6 +19,9 @@ const SAMPLE_MIN: usize = 256;
 const REPEATS_MIN: usize = 16;
 /// Parquet's own bounds are cut at this length, so that a footer never holds a long text twice a row group.
 const BOUND_BYTES: usize = 64;
+/// Narrow columns have pages of so many rows: the writer allocates a few times a page and column, and delta encodings
+/// restart with each. Wide columns reach the library's limit of 1 MiB first.
+const PAGE_ROWS: usize = 64 * 1024;
 
 /// The Parquet schema of an Arrow schema: field ids kept, 16-byte binaries marked as UUIDs.
 pub(super) fn parquet_schema(schema: &SchemaRef) -> Result<SchemaDescriptor> {
@@ -80,6 +83,8 @@ pub(super) fn properties(
         .set_dictionary_enabled(false)
         .set_statistics_enabled(EnabledStatistics::Chunk)
         .set_statistics_truncate_length((!whole_bounds).then_some(BOUND_BYTES))
+        .set_write_batch_size(PAGE_ROWS)
+        .set_data_page_row_count_limit(PAGE_ROWS)
         .set_max_row_group_row_count(None);
     for (index, leaf) in schema.columns().iter().enumerate() {
         let root = schema.get_column_root_idx(index);

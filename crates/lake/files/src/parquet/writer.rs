@@ -14,12 +14,15 @@ use parquet::schema::types::SchemaDescriptor;
 
 use super::encoding::{parquet_schema, properties};
 use super::metrics::{self, ColumnMetrics};
+use crate::layout::{rows_within, slice_bytes};
 use crate::store::{ObjectWriter, Store};
 
 /// Rows looked at before encodings are chosen.
 const SAMPLE_ROWS: usize = 4096;
-/// Rows encoded at once: the row group's size is checked in between.
-const ROWS_AT_ONCE: usize = 64 * 1024;
+/// Wide rows do not wait for that many.
+const SAMPLE_BYTES: u64 = 1 << 20;
+/// Bytes encoded at once: the sizes of page and row group are checked in between only.
+const BYTES_AT_ONCE: u64 = 4 << 20;
 
 /// How files are written.
 #[derive(Debug, Clone)]
@@ -104,7 +107,9 @@ impl FileWriter {
         match &mut self.encoder {
             Encoder::Sampling(sample) => {
                 sample.push(rows.clone());
-                if self.rows >= SAMPLE_ROWS as u64 { self.start().await } else { Ok(()) }
+                let enough = self.rows >= SAMPLE_ROWS as u64
+                    || sample.iter().map(slice_bytes).sum::<u64>() >= SAMPLE_BYTES;
+                if enough { self.start().await } else { Ok(()) }
             }
             Encoder::Writing(_) => self.encode(rows).await,
         }
@@ -131,14 +136,22 @@ impl FileWriter {
     }
 
     async fn encode(&mut self, rows: &RecordBatch) -> Result<()> {
+        let at_once = rows_within(rows, BYTES_AT_ONCE);
+        if at_once >= rows.num_rows() {
+            return self.encode_part(rows).await;
+        }
+        for from in (0..rows.num_rows()).step_by(at_once) {
+            self.encode_part(&rows.slice(from, at_once.min(rows.num_rows() - from))).await?;
+        }
+        Ok(())
+    }
+
+    async fn encode_part(&mut self, rows: &RecordBatch) -> Result<()> {
         let Encoder::Writing(writer) = &mut self.encoder else { return Ok(()) };
-        for from in (0..rows.num_rows()).step_by(ROWS_AT_ONCE) {
-            let part = rows.slice(from, ROWS_AT_ONCE.min(rows.num_rows() - from));
-            writer.write(&part).map_err(|e| failed(&self.path, e))?;
-            if writer.in_progress_size() >= self.options.row_group_bytes {
-                writer.flush().map_err(|e| failed(&self.path, e))?;
-                drain(writer, &mut self.object, &self.path).await?;
-            }
+        writer.write(rows).map_err(|e| failed(&self.path, e))?;
+        if writer.in_progress_size() >= self.options.row_group_bytes {
+            writer.flush().map_err(|e| failed(&self.path, e))?;
+            drain(writer, &mut self.object, &self.path).await?;
         }
         Ok(())
     }
@@ -162,7 +175,7 @@ impl FileWriter {
     pub fn memory_bytes(&self) -> u64 {
         match &self.encoder {
             Encoder::Sampling(sample) => {
-                sample.iter().map(|b| b.get_array_memory_size() as u64).sum()
+                sample.iter().map(slice_bytes).sum()
             }
             Encoder::Writing(writer) => (writer.memory_size() + writer.inner().capacity()) as u64,
         }

@@ -1,11 +1,12 @@
 //! Rows that an epoch holds back in memory, so that changes of the same row meet before they are written.
 use std::collections::VecDeque;
 
-use arrow_array::{Array, BooleanArray, RecordBatch};
+use arrow_array::{BooleanArray, RecordBatch};
 use arrow_select::filter::filter_record_batch;
 use lakeward_core::{Error, ErrorKind, KeyHash, Result};
 
 use super::state::BufferPlace;
+use crate::layout::slice_bytes;
 
 /// Batches in the order in which they came, numbered on and on.
 #[derive(Debug, Default)]
@@ -72,13 +73,4 @@ impl Buffer {
             .map_err(|e| Error::new(ErrorKind::Bug, "live rows could not be chosen").caused_by(e))?;
         Ok(Some((rows, keys)))
     }
-}
-
-/// Bytes of a batch's own rows: a slice does not count what it shares and does not show.
-fn slice_bytes(rows: &RecordBatch) -> u64 {
-    let bytes = |column: &dyn Array| {
-        let data = column.to_data();
-        data.get_slice_memory_size().unwrap_or_else(|_| column.get_array_memory_size()) as u64
-    };
-    rows.columns().iter().map(|column| bytes(column.as_ref())).sum()
 }

@@ -89,9 +89,7 @@ pub(crate) struct Changes<'a> {
     pub(crate) before_is_whole: bool,
     /// Whether each row lacks a cell. Rows that are counted by their whole content lack none.
     pub(crate) incomplete: &'a [bool],
-    /// Nothing of the lake counts any more.
-    pub(crate) truncated: bool,
-    /// Where the lake holds keys of incomplete rows.
+    /// Where the lake holds keys of incomplete rows; empty once it was truncated.
     pub(crate) lake: &'a KeyMap<Place>,
 }
 
@@ -220,7 +218,6 @@ fn base(spots: &KeyMap<Spot>, changes: &Changes<'_>, row: usize) -> Option<Base>
     let current = |key: KeyHash| match spots.get(&key) {
         Some(Spot::Here(own)) => Some(Base::Own(*own)),
         Some(Spot::Gone | Spot::Owed) => None,
-        None if changes.truncated => None,
         None => changes.lake.get(&key).copied().map(Base::Lake),
     };
     changes.before[row].and_then(current).or_else(|| current(changes.keys[row]))
@@ -243,7 +240,6 @@ fn take_one(rows: &mut KeyMap<Equals>, key: KeyHash, changes: &Changes<'_>, plan
     let equals = rows.entry(key).or_default();
     match equals.pop() {
         Some(own) => plan.displace(own, changes.batch),
-        None if changes.truncated => {}
         None => equals.from_lake += 1,
     }
 }
@@ -280,7 +276,6 @@ mod tests {
             before: &steps.iter().map(|s| s.before.map(key)).collect::<Vec<_>>(),
             before_is_whole: false,
             incomplete: &steps.iter().map(|s| s.incomplete).collect::<Vec<_>>(),
-            truncated: false,
             lake: &lake,
         })
     }

@@ -15,12 +15,12 @@ use super::state::{Base, BufferPlace, Changes, KeyMap, Keys, Own, Plan, Spot};
 use super::{EpochOptions, pieces};
 use crate::head::Head;
 use crate::index::{FileId, Place};
-use crate::layout::{Identity, TableLayout};
+use crate::layout::{Identity, TableLayout, rows_within};
 use crate::read::{DataFileReader, RowChoice};
 use crate::store::Store;
 
-/// Rows written to a file at once: the smaller, the closer files end to their target.
-const ROWS_AT_ONCE: usize = 8 * 1024;
+/// Bytes written to a file at once: the fewer, the closer files end to their target.
+const BYTES_AT_ONCE: u64 = 2 << 20;
 
 /// Writes the changes of one table, epoch after epoch.
 ///
@@ -109,7 +109,6 @@ impl EpochWriter {
             before: &fitted.before_keys,
             before_is_whole: fitted.before_is_whole,
             incomplete: &incomplete,
-            truncated: self.truncated,
             lake: &lake,
         });
         let rows = if plan.bases.is_empty() {
@@ -232,8 +231,9 @@ impl EpochWriter {
     /// Writes the buffer's live rows to files.
     async fn flush(&mut self) -> Result<()> {
         while let Some((rows, keys)) = self.buffer.pop()? {
-            for from in (0..rows.num_rows()).step_by(ROWS_AT_ONCE) {
-                let length = ROWS_AT_ONCE.min(rows.num_rows() - from);
+            let at_once = rows_within(&rows, BYTES_AT_ONCE);
+            for from in (0..rows.num_rows()).step_by(at_once) {
+                let length = at_once.min(rows.num_rows() - from);
                 let first = self.files.write(&self.layout, &rows.slice(from, length)).await?;
                 let place = |n: usize| OwnPlace { file: first.file, row: first.row + n as u32 };
                 let places: Vec<_> = (0..length).map(place).collect();

@@ -300,3 +300,21 @@ async fn many_commits_keep_few_manifests_and_metadata_files() {
     );
     assert_eq!(per_file, json!(1));
 }
+
+#[tokio::test]
+async fn zz_speed() {
+    let world = World::new().await;
+    let schema = people("t");
+    let mut table = world.table(&schema).await;
+    let mut start = std::time::Instant::now();
+    for n in 0..1500i64 {
+        table.write(inserts(&schema, &[row![n % 50, "a", n], row![1000, "hot", n]])).await.unwrap();
+        land(&mut table, &schema).await;
+        if n % 250 == 249 {
+            let files = world.files("public/t/metadata");
+            let json = files.iter().filter(|f| f.ends_with(".metadata.json")).map(|f| std::fs::metadata(world.path().join(f)).unwrap().len()).max();
+            eprintln!("{n}: {:?} a commit, {} metadata files, metadata {json:?} bytes", start.elapsed() / 250, files.len());
+            start = std::time::Instant::now();
+        }
+    }
+}

@@ -32,10 +32,11 @@ pub(super) fn judge(
             continue;
         }
         rights(candidate, published.contains(&candidate.table), &mut findings);
-        let Some(table) = described.iter().find(|d| d.oid == candidate.oid) else { continue };
-        match discover::obstacle(table) {
-            Some(obstacle) => findings.push(explain(&table.table, obstacle)),
-            None => shape(table, &mut findings),
+        let table = described.iter().find(|d| d.oid == candidate.oid);
+        // A table that never had a column has nothing to describe.
+        match table.map_or(Some(Obstacle::NoColumns), discover::obstacle) {
+            Some(obstacle) => findings.push(explain(&candidate.table, obstacle)),
+            None => table.into_iter().for_each(|table| shape(table, &mut findings)),
         }
     }
     findings

@@ -1,7 +1,7 @@
 //! Every finding of `check`, provoked on a real server.
 use std::sync::Arc;
 
-use lakeward_core::{CheckReport, Severity, Source};
+use lakeward_core::{CheckReport, ErrorKind, Severity, Source};
 use lakeward_testkit::postgres::Postgres;
 use lakeward_testkit::servers::Version;
 use serde_json::json;
@@ -47,38 +47,40 @@ async fn a_fit_database_has_nothing_refused_on_18() {
     a_fit_database_has_nothing_refused(Version::V18).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_cannot_be_reached_is_a_finding() {
-    let base = Base::new(Version::V15, "").await;
-    let closed = base.source_with(json!({"port": 1, "connect_timeout": "2s"})).await;
-    has(&closed.check().await.unwrap(), Severity::Refused, "connection", "cannot connect");
-    let missing = base.source_with(json!({"database": "nowhere"})).await;
-    has(&missing.check().await.unwrap(), Severity::Refused, "connection", "database does not exist");
-    let unencrypted = base.source_with(json!({"tls": {"mode": "require"}})).await;
-    has(&unencrypted.check().await.unwrap(), Severity::Refused, "connection", "cannot connect");
-    let host = base.source_with(json!({"host": "no.such.host.invalid"})).await;
-    has(&host.check().await.unwrap(), Severity::Refused, "connection", "cannot connect");
+async fn fails(base: &Base, change: serde_json::Value, kind: ErrorKind, message: &str) {
+    let error = base.source_with(change).await.check().await.unwrap_err();
+    assert_eq!(error.kind(), kind, "{error}");
+    assert!(error.to_string().contains(message), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wrong_or_missing_password_is_a_finding_without_the_password() {
+async fn a_server_that_cannot_be_reached_is_an_error_that_says_why() {
+    let base = Base::new(Version::V15, "").await;
+    let cannot = "cannot connect";
+    let port = json!({"port": 1, "connect_timeout": "2s"});
+    fails(&base, port, ErrorKind::Unreachable, cannot).await;
+    let host = json!({"host": "no.such.host.invalid"});
+    fails(&base, host, ErrorKind::Unreachable, cannot).await;
+    let database = json!({"database": "nowhere"});
+    fails(&base, database, ErrorKind::Config, "database does not exist").await;
+    let tls = json!({"tls": {"mode": "require"}});
+    fails(&base, tls, ErrorKind::Config, "does not offer TLS").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_or_missing_password_is_an_error_without_the_password() {
     let server = Arc::new(Postgres::start(Version::V18).await.unwrap());
     let base = Base::on(server, "").await;
     base.server.require_password("right").await.unwrap();
-    let folder = std::env::temp_dir().join(format!("lakeward-password-{}", std::process::id()));
-    for (secret, message) in [("wrong-secret", "refused a statement"), ("right", "")] {
-        std::fs::write(&folder, secret).unwrap();
-        let source = base.source_with(json!({"password": {"file": folder}})).await;
-        let report = source.check().await.unwrap();
-        match message {
-            "" => assert!(!report.server.is_empty()),
-            _ => has(&report, Severity::Refused, "connection", message),
-        }
-        assert!(!format!("{report:?}").contains("wrong-secret"));
-    }
-    std::fs::remove_file(&folder).unwrap();
-    let none = base.source().await.check().await.unwrap();
-    has(&none, Severity::Refused, "connection", "asks for a password");
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let change = json!({"password": {"file": file.path()}});
+    std::fs::write(file.path(), "wrong-secret\n").unwrap();
+    fails(&base, change.clone(), ErrorKind::Auth, "password").await;
+    let error = base.source_with(change.clone()).await.check().await.unwrap_err();
+    assert!(!format!("{error:?}").contains("wrong-secret"));
+    std::fs::write(file.path(), "right\n").unwrap();
+    assert!(base.source_with(change).await.check().await.is_ok());
+    fails(&base, json!({}), ErrorKind::Auth, "asks for a password").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -151,12 +151,12 @@ async fn logins_are_refused_with_the_right_kind(version: Version) {
     refused(connect(with(&|s| s.port = 1)).await, ErrorKind::Unreachable);
     server.execute("CREATE USER plain").await.unwrap();
     refused(connect(with(&|s| s.user = "plain".into())).await, ErrorKind::Auth);
-    server.require_password("it's secret").await.unwrap();
+    server.require_password("pass_wörd").await.unwrap();
     refused(connect(with(&|_| {})).await, ErrorKind::Auth);
     let wrong = connect(with(&|s| s.password = Some(Secret::new("hunter2")))).await;
     let error = refused(wrong, ErrorKind::Auth);
     assert!(!format!("{error:?}").contains("hunter2"));
-    let right = with(&|s| s.password = Some(Secret::new("it's secret")));
+    let right = with(&|s| s.password = Some(Secret::new("pass_wörd")));
     let mut connection = ReplicationConnection::connect(&right).await.unwrap();
     assert!(connection.identify().await.unwrap().system > 0);
     md5(&server, &right).await;

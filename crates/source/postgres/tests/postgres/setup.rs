@@ -64,8 +64,8 @@ async fn what_others_made_is_used_if_it_fits_and_left_when_we_go() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_does_not_fit_is_refused() {
     let base = Base::new(Version::V15, "CREATE TABLE a (id int PRIMARY KEY)").await;
-    base.run("CREATE PUBLICATION some FOR TABLE a WHERE (id > 5)").await;
-    let source = base.source_with(json!({"publication": "some"})).await;
+    base.run("CREATE PUBLICATION filtered_one FOR TABLE a WHERE (id > 5)").await;
+    let source = base.source_with(json!({"publication": "filtered_one"})).await;
     let tables = source.discover().await.unwrap();
     assert_eq!(source.prepare(&tables).await.unwrap_err().kind(), ErrorKind::Config);
 
@@ -107,16 +107,16 @@ async fn drift_tells_ddl_that_no_row_announces() {
     let source = base.source().await;
     let t = table(&source, "t").await;
     assert!(source.drift(&t).await.unwrap().is_none());
+    base.run("VACUUM FULL t").await;
+    let moved = source.drift(&t).await.unwrap().unwrap();
+    assert_eq!((moved.diverged, moved.change.after.version), (None, t.version));
     base.run("ALTER TABLE t ADD c int DEFAULT 7").await;
-    let added = source.drift(&t).await.unwrap().unwrap();
+    let added = source.drift(&moved.change.after).await.unwrap().unwrap();
     assert_eq!(added.diverged, None);
     assert_eq!(added.change.after.columns.len(), 3);
     assert!(matches!(added.change.fill[2], lakeward_core::Fill::Constant(_)));
-    base.run("VACUUM FULL t").await;
-    let moved = source.drift(&added.change.after).await.unwrap().unwrap();
-    assert_eq!((moved.diverged, moved.change.after.version), (None, added.change.after.version));
     base.run("ALTER TABLE t ALTER v TYPE text USING upper(v)").await;
-    let rewritten = source.drift(&moved.change.after).await.unwrap().unwrap();
+    let rewritten = source.drift(&added.change.after).await.unwrap().unwrap();
     assert_eq!(rewritten.diverged, Some(lakeward_core::Divergence::Rewritten));
     base.run("DROP TABLE t").await;
     assert!(source.drift(&t).await.unwrap().is_none());

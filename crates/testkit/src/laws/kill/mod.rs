@@ -4,6 +4,8 @@
 //! middle and its last occurrence, a fresh world runs the same script, the product dies there, a
 //! successor follows, and the judge compares. A point that is never reached breaks the law.
 
+mod expiry;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -64,12 +66,11 @@ pub async fn law<S: SourceServer, L: LakeTarget>(
 ) -> Result<()> {
     let template = template::<S, L>(&source).await?;
     let counts = dry_run::<S, L>(&source, &template).await?;
-    println!("kill law, {}: reached {counts:?}", source.title());
-    let never: Vec<&str> = KillPoint::ALL
-        .iter()
-        .map(|point| point.name())
-        .filter(|name| !counts.contains_key(*name))
-        .collect();
+    let expiries = expiry::law::<S, L>(Arc::clone(&source), occurrences).await?;
+    let reached = |name: &str| counts.contains_key(name) || expiries.contains_key(name);
+    println!("kill law, {}: reached {counts:?}, with expiry {expiries:?}", source.title());
+    let never: Vec<&str> =
+        KillPoint::ALL.iter().map(|point| point.name()).filter(|name| !reached(name)).collect();
     if !never.is_empty() {
         fail!("kill points never reached: {never:?}; reached: {counts:?}");
     }
