@@ -164,6 +164,10 @@ pub trait SinkTable: Send {
 /// When upkeep is worth doing.
 #[derive(Debug, Clone)]
 pub struct UpkeepPolicy {
+    /// Whether to compact when it is worth it.
+    pub compact: bool,
+    /// Whether to expire old versions when it is worth it.
+    pub expire: bool,
     /// Compact even if it is not yet worth it.
     pub force_compact: bool,
     /// Expire even if it is not yet worth it.

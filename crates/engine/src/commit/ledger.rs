@@ -50,6 +50,9 @@ struct Folded {
     last: Option<Entry>,
 }
 
+const DAMAGED: &str = "restore the object from a backup of the lake; without one, `lakeward drop --tables` and \
+                       `lakeward run` load all again";
+
 fn object(number: u64) -> String {
     format!("{number:020}.json")
 }
@@ -69,9 +72,7 @@ async fn read_entry(store: &dyn LedgerStore, number: u64) -> Result<Option<Entry
         Error::new(ErrorKind::Corrupt, "a ledger entry is damaged")
             .with("object", &name)
             .caused_by(error)
-            .remedied(
-                "restore the object from a backup of the lake; without one, `lakeward resync --all`",
-            )
+            .remedied(DAMAGED)
     })
 }
 
@@ -118,9 +119,7 @@ fn fold_entry(folded: &mut Folded, number: u64, entry: Entry) -> Result<()> {
 fn missing(number: u64) -> Error {
     Error::new(ErrorKind::Corrupt, "a ledger entry is missing")
         .with("object", object(number))
-        .remedied(
-            "restore the object from a backup of the lake; without one, `lakeward resync --all`",
-        )
+        .remedied(DAMAGED)
 }
 
 fn fenced(by: &str) -> Error {
@@ -285,14 +284,40 @@ impl Ledger {
                 Err(error) if error.kind() == ErrorKind::OutcomeUnknown => {}
                 Err(error) => return Err(error),
             }
-            match read_entry(self.store.as_ref(), number).await? {
-                Some(found) if found.writer == self.writer => return Ok(()),
-                Some(found) => return Err(fenced(&found.writer)),
+            match self.store.read(&object(number)).await? {
+                Some(found) if found == content => return Ok(()),
+                Some(_) => return Err(self.lost_to(number).await),
                 None => {}
             }
         }
         Err(Error::new(ErrorKind::OutcomeUnknown, "a ledger entry could not be created")
             .with("object", object(number)))
+    }
+
+    /// Why another entry stands where ours should.
+    async fn lost_to(&self, number: u64) -> Error {
+        match read_entry(self.store.as_ref(), number).await {
+            Ok(Some(found)) if found.writer == self.writer => {
+                Error::new(ErrorKind::OutcomeUnknown, "an earlier attempt of ours landed late")
+                    .with("object", object(number))
+            }
+            Ok(found) => fenced(found.as_ref().map_or("unknown", |e| &e.writer)),
+            Err(error) => error,
+        }
+    }
+
+    /// Reads the ledger again: an attempt that was given up may have landed. Called before every new session.
+    ///
+    /// # Errors
+    /// `Fenced` when another writer has come in; `Corrupt`; the store's own errors.
+    pub async fn refresh(&mut self) -> Result<()> {
+        let folded = fold(self.store.as_ref()).await?;
+        if let Some(last) = folded.last.as_ref().filter(|last| last.writer != self.writer) {
+            return Err(fenced(&last.writer));
+        }
+        let Folded { next, state, fulls, points, .. } = folded;
+        (self.next, self.state, self.fulls, self.points) = (next, state, fulls, points);
+        Ok(())
     }
 
     /// Deletes, upwards, what stands before the last complete state but one.

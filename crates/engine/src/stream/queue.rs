@@ -41,7 +41,7 @@ impl Item {
 }
 
 enum Slot {
-    Memory(Item),
+    Memory(Box<Item>),
     /// A batch in the file, and the schema it needs.
     File(Arc<TableSchema>),
 }
@@ -75,7 +75,7 @@ impl SpillQueue {
     /// Adds to the end.
     pub fn push(&mut self, item: Item) {
         self.memory_bytes += item.memory_bytes();
-        self.slots.push_back(Slot::Memory(item));
+        self.slots.push_back(Slot::Memory(Box::new(item)));
     }
 
     /// Whether nothing was added.
@@ -103,7 +103,8 @@ impl SpillQueue {
             None => BufWriter::new(create(&self.path)?),
         };
         for slot in &mut self.slots {
-            let Slot::Memory(Item::Rows(batch)) = slot else { continue };
+            let Slot::Memory(item) = slot else { continue };
+            let Item::Rows(batch) = item.as_ref() else { continue };
             codec::encode(batch, &mut file)?;
             self.memory_bytes = self.memory_bytes.saturating_sub(batch.memory_bytes());
             *slot = Slot::File(Arc::clone(&batch.schema));
@@ -166,7 +167,7 @@ impl Iterator for Drain {
 
     fn next(&mut self) -> Option<Self::Item> {
         Some(match self.slots.pop_front()? {
-            Slot::Memory(item) => Ok(item),
+            Slot::Memory(item) => Ok(*item),
             Slot::File(schema) => match &mut self.reader {
                 Some(reader) => codec::decode(reader, &schema).map(Item::Rows),
                 None => Err(Error::new(ErrorKind::Bug, "a spilled batch without a file")),

@@ -78,6 +78,22 @@ impl Session<'_> {
             return self.finish_torn_if_reached(Some(position)).await;
         }
         self.through = position;
+        self.caught_up().await
+    }
+
+    /// Lets tables go on that waited for the log to come as far as their exact snapshot.
+    async fn caught_up(&mut self) -> Result<()> {
+        let source = std::sync::Arc::clone(&self.cx.source);
+        let covers = move |p: &Position, at: &Position| source.covers(p, at);
+        let mut reload = Vec::new();
+        for ((table, _), lane) in &mut self.lanes {
+            if let Some(why) = lane.caught_up(&self.through, &covers).await? {
+                reload.push((table.clone(), why));
+            }
+        }
+        for (table, why) in reload {
+            self.reload(table, why);
+        }
         Ok(())
     }
 
@@ -217,12 +233,10 @@ impl Session<'_> {
                 lane.chunk_rows(ticket, rows).await?;
             }
             ChunkEvent::Finished { saw, .. } => {
-                let source = std::sync::Arc::clone(&self.cx.source);
-                let covers = move |p: &Position, at: &Position| source.covers(p, at);
-                let reload = lane.chunk_finished(ticket, saw, &covers).await?;
+                lane.chunk_finished(ticket, saw);
                 self.reads.remove(&ticket);
-                if let Some(why) = reload {
-                    self.reload(key.0, why);
+                if !self.tail && self.finishing.is_none() {
+                    self.caught_up().await?;
                 }
             }
             ChunkEvent::Failed { error, .. } => {
@@ -269,7 +283,7 @@ impl Session<'_> {
         }
         self.through = position;
         self.tail = false;
-        Ok(())
+        self.caught_up().await
     }
 
     /// Commits the running epoch, or finishes a torn one.
@@ -341,7 +355,26 @@ impl Session<'_> {
             reached(KillPoint::Intent);
         }
         try_join_all(parts.into_iter().map(|part| epoch::commit(part, &frame))).await?;
+        self.reload_newly_diverged(&chosen);
         self.complete(through, &promoted, bytes).await
+    }
+
+    /// Tables of which the staging found that the lake lacks a row.
+    fn reload_newly_diverged(&mut self, chosen: &BTreeSet<LaneKey>) {
+        let known = &self.ledger.state().tables;
+        let found: Vec<_> = self
+            .lanes
+            .iter()
+            .filter(|(key, lane)| chosen.contains(*key) && lane.slot == Slot::Visible)
+            .filter(|((table, _), _)| known.get(table).is_none_or(|t| t.diverged.is_none()))
+            .filter_map(|((table, _), lane)| Some((table.clone(), lane.diverged.clone()?)))
+            .collect();
+        let asked = |table: &TableId, between: &Between| matches!(between, Between::Reload { table: t, .. } if t == table);
+        for (table, why) in found {
+            if !self.between.iter().any(|b| asked(&table, b)) {
+                self.reload(table, why);
+            }
+        }
     }
 
     fn chosen_by(&self, intent: &Intent) -> BTreeSet<LaneKey> {

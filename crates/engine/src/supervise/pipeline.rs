@@ -4,7 +4,7 @@ use std::io::{Read as _, Seek as _, Write as _};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use lakeward_core::{Env, Error, ErrorKind, Result, Retry, Sink, Source, TableId};
+use lakeward_core::{Env, Error, ErrorKind, Position, Result, Retry, Sink, Source, TableId};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::commit::ledger::{Entrance, Ledger};
@@ -104,10 +104,7 @@ async fn sessions(
     loop {
         context.status.update(|s| s.phase = Phase::Starting);
         let before = ledger.state().epoch;
-        let ended = match prepare_positions(context, ledger).await {
-            Ok(()) => Session::run(context, ledger, control, &mut target).await,
-            Err(error) => Err(error),
-        };
+        let ended = one_session(context, ledger, control, &mut target).await;
         match ended {
             Ok(end) => return Ok(end),
             Err(error) => {
@@ -127,6 +124,17 @@ async fn sessions(
             }
         }
     }
+}
+
+async fn one_session(
+    context: &Context,
+    ledger: &mut Ledger,
+    control: &mut mpsc::Receiver<Command>,
+    target: &mut Option<Position>,
+) -> Result<RunEnd> {
+    ledger.refresh().await?;
+    prepare_positions(context, ledger).await?;
+    Session::run(context, ledger, control, target).await
 }
 
 type Asked = Vec<(TableId, oneshot::Sender<Result<String>>)>;

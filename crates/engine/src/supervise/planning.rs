@@ -220,7 +220,7 @@ impl Session<'_> {
         if self.planning.contains(&table) {
             return;
         }
-        let newest = self.lanes.iter().filter(|((t, _), _)| *t == table).next_back();
+        let newest = self.lanes.iter().rfind(|((t, _), _)| *t == table);
         let Some((_, lane)) = newest else { return };
         tracing::info!(%table, why, "loading a new copy");
         self.plan(vec![Arc::clone(&lane.schema)], true);
@@ -236,13 +236,14 @@ impl Session<'_> {
         if copy {
             self.leave_older_copies(&schema).await?;
         }
-        let plan = self.ledger.plan(&schema, generation, copy, &chunks).await?;
         let slot = if copy { Slot::Copy(generation) } else { Slot::Visible };
         let mut sink = self.cx.sink.open_table(&schema, slot).await?;
+        // Before the ledger says that the load is ours: a mark that it does not know must stay a refusal.
         let mark = sink.last_commit().await?;
         if let Some(found) = &mark {
             return Err(foreign_mark(found));
         }
+        let plan = self.ledger.plan(&schema, generation, copy, &chunks).await?;
         tracing::info!(%table, generation, chunks = chunks.len(), "a load begins");
         let load = Some(Load::new(plan, chunks, None, None));
         let behaviour = self.cx.options.schema_change(&table);
@@ -316,8 +317,10 @@ impl Session<'_> {
         };
         let committed = self.ledger.state().position.clone();
         let lag_bytes = self.head.as_ref().zip(committed).and_then(|(head, at)| {
-            let behind = !self.covers(&at, head);
-            behind.then(|| self.cx.source.distance_bytes(&at, head)).unwrap_or(Some(0))
+            match self.covers(&at, head) {
+                true => Some(0),
+                false => self.cx.source.distance_bytes(&at, head),
+            }
         });
         let (held, spilled) = (self.held.memory_bytes(), self.held.disk_bytes());
         self.cx.status.update(|s| {
@@ -393,7 +396,7 @@ fn eta_seconds((done, all): (u32, u32), elapsed: Duration) -> Option<u64> {
     (done > 0).then(|| elapsed.as_secs() * left / u64::from(done))
 }
 
-fn foreign_mark(found: &lakeward_core::CommitMark) -> Error {
+pub(super) fn foreign_mark(found: &lakeward_core::CommitMark) -> Error {
     Error::new(
         lakeward_core::ErrorKind::Config,
         "the lake already holds this table, with a mark that this pipeline's ledger does not know",
@@ -401,5 +404,7 @@ fn foreign_mark(found: &lakeward_core::CommitMark) -> Error {
     .with("table", &found.table)
     .with("pipeline", &found.pipeline)
     .with("epoch", found.epoch)
-    .remedied("choose another warehouse or pipeline name, or remove the table from the lake first")
+    .remedied(
+        "restore the ledger from a backup of the lake; without one, `lakeward drop --tables` and `lakeward run` load all again",
+    )
 }

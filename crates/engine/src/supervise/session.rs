@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use lakeward_core::{
-    CheckReport, Coverage, Delivered, Error, ErrorKind, Intent, Position, Result, Severity, Slot,
+    CheckReport, CommitMark, Coverage, Delivered, Error, ErrorKind, Intent, Position, Result, Severity, Slot,
     SourceEvent, StartAt, TableId, TransactionId,
 };
 use tokio::sync::mpsc;
@@ -26,7 +26,7 @@ use crate::write::lane::{Lane, Opening};
 
 use super::command::{Command, RunEnd, RunMode};
 use super::pipeline::Context;
-use super::planning::Note;
+use super::planning::{Note, foreign_mark};
 use super::status::Phase;
 
 /// A copy of a table: its name and generation.
@@ -301,6 +301,9 @@ impl<'a> Session<'a> {
         let schema = Arc::new(schema);
         let mut sink = self.cx.sink.open_table(&schema, slot).await?;
         let mark = sink.last_commit().await?;
+        if let Some(mark) = &mark {
+            self.knows(state, mark)?;
+        }
         let generation = mark.as_ref().map_or(generation, |m| m.generation);
         let plan = match (slot, &known.copy) {
             (Slot::Copy(_), Some(copy)) => Some(&copy.chunks),
@@ -323,6 +326,25 @@ impl<'a> Session<'a> {
         let same = slot == Slot::Visible && generation == known.visible;
         lane.diverged = known.diverged.clone().filter(|_| same);
         Ok(lane)
+    }
+
+    /// A mark from behind the ledger's last word means that the ledger is not the one that the table was written by.
+    fn knows(&self, state: &State, mark: &CommitMark) -> Result<()> {
+        let newest = state.torn.as_ref().map_or(state.epoch, |intent| intent.epoch);
+        if mark.pipeline != self.cx.env.pipeline || mark.sink != self.cx.env.name {
+            return Err(foreign_mark(mark));
+        }
+        if mark.epoch > newest {
+            return Err(Error::new(ErrorKind::Corrupt, "a table is newer than the ledger")
+                .with("table", &mark.table)
+                .with("table_epoch", mark.epoch)
+                .with("ledger_epoch", newest)
+                .remedied(
+                    "restore the ledger of the same time as the tables; without one, `lakeward drop --tables` and \
+                     `lakeward run` load all again",
+                ));
+        }
+        Ok(())
     }
 
     pub(super) fn spill_folder(&self) -> std::path::PathBuf {

@@ -1,6 +1,6 @@
 //! Compaction and expiry: planned after an epoch, run beside the stream, committed between epochs.
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use lakeward_core::{Error, Result, Slot, TableId, UpkeepDone, UpkeepOutcome, UpkeepPolicy};
 use tokio::sync::oneshot;
@@ -63,10 +63,12 @@ impl Session<'_> {
         let options = &self.cx.options;
         let keep = self.ledger.points().flat_map(|p| p.tables.values().cloned()).collect();
         UpkeepPolicy {
+            compact: options.compaction.enabled,
+            expire: options.expiry.enabled,
             force_compact,
             force_expire: false,
             target_file_bytes: options.compaction.target_file_size.0,
-            retain: if options.expiry.enabled { options.expiry.retain.0 } else { Duration::MAX },
+            retain: options.expiry.retain.0,
             keep,
         }
     }

@@ -17,10 +17,12 @@ use crate::stream::queue::{Item, SpillQueue};
 use super::evolve::{Answer, answer};
 use super::moves;
 
-/// Log rows that must wait for a table's one exact snapshot.
+/// Log rows that must wait for a table's one exact snapshot: until it has been read, and until the log has come as far
+/// as it saw. Before that the table would show rows from the future, and get them a second time.
 struct Deferral {
     queue: SpillQueue,
     exact: Option<Position>,
+    read: Option<(Ticket, Position)>,
 }
 
 /// One copy of one table, being written.
@@ -78,6 +80,7 @@ impl Lane {
                 spill.join(format!("table-{}-{generation}.spill", schema.identity)),
             ),
             exact: None,
+            read: None,
         });
         Self {
             schema,
@@ -234,23 +237,44 @@ impl Lane {
         self.sink.write(batch).await
     }
 
-    /// A read is complete. For an exact snapshot the log rows that waited follow now: those that it did not see.
-    /// Returns why the table must be loaded again, if it must.
+    /// A read is complete. An exact snapshot then waits for the log: [`caught_up`](Self::caught_up).
+    pub fn chunk_finished(&mut self, ticket: Ticket, saw: Position) {
+        let Some(load) = self.load.as_mut().filter(|l| l.expects(ticket)) else { return };
+        match &mut self.deferral {
+            Some(deferral) => deferral.read = Some((ticket, saw)),
+            None => {
+                load.finish(ticket, saw);
+                self.dirty = true;
+            }
+        }
+    }
+
+    /// Everything up to `position` has been delivered. If that is as far as the table's exact snapshot saw, the log
+    /// rows that waited follow now: those that it did not see. Returns why the table must be loaded again, if it must.
     ///
     /// # Errors
     /// The sink's, the spill file's.
-    pub async fn chunk_finished(
+    pub async fn caught_up(
         &mut self,
-        ticket: Ticket,
-        saw: Position,
+        position: &Position,
         covers: &(dyn Fn(&Position, &Position) -> Coverage + Sync),
     ) -> Result<Option<String>> {
-        let Some(load) = self.load.as_mut().filter(|l| l.expects(ticket)) else { return Ok(None) };
-        load.finish(ticket, saw);
-        self.dirty = true;
-        let Some(Deferral { queue, exact: Some(exact) }) = self.deferral.take() else {
+        let reached = self.deferral.as_ref().is_some_and(|d| {
+            let exact = d.exact.as_ref().filter(|_| d.read.is_some());
+            exact.is_some_and(|exact| covers(position, exact) == Coverage::Covered)
+        });
+        if !reached {
+            return Ok(None);
+        }
+        let Some(Deferral { queue, exact: Some(exact), read: Some((ticket, saw)) }) =
+            self.deferral.take()
+        else {
             return Ok(None);
         };
+        if let Some(load) = &mut self.load {
+            load.finish(ticket, saw);
+        }
+        self.dirty = true;
         let mut reload = None;
         for item in queue.drain()? {
             let Some(item) = unseen(item?, &exact, covers) else { continue };
@@ -265,7 +289,7 @@ impl Lane {
             load.discard(ticket);
         }
         if let Some(deferral) = &mut self.deferral {
-            deferral.exact = None;
+            (deferral.exact, deferral.read) = (None, None);
         }
     }
 }

@@ -22,6 +22,7 @@ struct Stored {
     visible: Option<Version>,
     copies: BTreeMap<u32, Version>,
     history: BTreeMap<String, Rows>,
+    audit: Vec<(u64, Slot, CommitMark, bool, Vec<Edit>)>,
 }
 
 #[derive(Default)]
@@ -53,6 +54,26 @@ impl Lake {
 
     pub fn rows_of_version(&self, table: &TableId, version: &TableVersion) -> Option<Rows> {
         self.state.lock().unwrap().tables.get(table)?.history.get(&version.0).cloned()
+    }
+
+    /// Every commit, with what it did to one key: the trail to follow when a law breaks.
+    pub fn trail(&self, table: &TableId, key: i64) -> String {
+        let state = self.state.lock().unwrap();
+        let Some(stored) = state.tables.get(table) else { return String::new() };
+        let touches = |edit: &&Edit| match edit {
+            Edit::Set { id, from, .. } => *id == key || *from == Some(key),
+            Edit::Delete(id) => *id == key,
+            Edit::Truncate => true,
+        };
+        let mut lines = String::new();
+        for (number, slot, mark, promote, edits) in &stored.audit {
+            let edits: Vec<_> = edits.iter().filter(touches).collect();
+            lines += &format!(
+                "version {number} {slot:?} epoch {} through {} promote {promote} load {:?}: {edits:?}\n",
+                mark.epoch, mark.through, mark.load
+            );
+        }
+        lines
     }
 
     fn fault(&self) -> Option<u64> {
@@ -198,6 +219,8 @@ impl Table {
             Version { number, rows: payload.rows.clone(), mark: Some(permit.mark().clone()) };
         let stored = state.tables.entry(self.id.clone()).or_default();
         stored.history.insert(number.to_string(), version.rows.clone());
+        let (mark, promote) = (permit.mark().clone(), permit.promote());
+        stored.audit.push((number, self.slot, mark, promote, payload.edits.clone()));
         match (self.slot, permit.promote()) {
             (Slot::Copy(generation), false) => {
                 stored.copies.insert(generation, version);

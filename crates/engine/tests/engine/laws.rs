@@ -186,11 +186,31 @@ impl World {
         self.collect_points().await;
     }
 
+    /// What happened to the first key that differs, in the database and in the lake.
+    fn trail(&self, table: usize, differences: &[(i64, Option<Row>, Option<Row>)]) -> String {
+        let Some((key, _, _)) = differences.first() else { return String::new() };
+        let mut lines = self.lake.trail(&table_id(table), *key);
+        for (i, transaction) in self.database.lock().log.iter().enumerate() {
+            let touched = format!("{:?}", transaction.changes);
+            let touches = [format!("id: {key},"), format!("from: {key},"), format!("to: {key},")];
+            let relevant = touches.iter().any(|t| touched.contains(t)) || touched.contains("Trunc");
+            if transaction.table == table && relevant {
+                lines += &format!("log {:x}: {transaction:?}\n", i + 1);
+            }
+        }
+        lines
+    }
+
     fn judge(&self) {
         for table in 0..TABLES {
             let lake = self.lake.rows(&table_id(table)).unwrap_or_default();
             let differences = differences(&lake, &self.database.rows(table));
-            assert!(differences.is_empty(), "seed {} table {table}: {differences:?}", self.seed);
+            let trail = self.trail(table, &differences);
+            assert!(
+                differences.is_empty(),
+                "seed {} table {table}: {differences:?}\n{trail}",
+                self.seed
+            );
         }
         for point in self.points.values() {
             for table in 0..TABLES {
@@ -201,10 +221,11 @@ impl World {
                 let differences = differences(&lake, &model);
                 assert!(
                     differences.is_empty(),
-                    "seed {}: table {table} at epoch {} (position {}, {version:?}): {differences:?}",
+                    "seed {}: table {table} at epoch {} (position {}, {version:?}): {differences:?}\n{}",
                     self.seed,
                     point.epoch,
-                    point.position
+                    point.position,
+                    self.trail(table, &differences)
                 );
             }
         }

@@ -50,11 +50,10 @@ impl PositionDeletes {
             if positions.is_empty() {
                 return writer.finish().await;
             }
-            let urls = StringArray::from_iter_values(std::iter::repeat_n(
-                data_file_url,
-                positions.len(),
-            ));
-            let columns: Vec<ArrayRef> = vec![Arc::new(urls), Arc::new(Int64Array::from(positions))];
+            let urls =
+                StringArray::from_iter_values(std::iter::repeat_n(data_file_url, positions.len()));
+            let columns: Vec<ArrayRef> =
+                vec![Arc::new(urls), Arc::new(Int64Array::from(positions))];
             let batch = RecordBatch::try_new(schema.clone(), columns)
                 .map_err(|e| Error::new(ErrorKind::Bug, "deletes make no batch").caused_by(e))?;
             writer.write(&batch).await?;
@@ -157,12 +156,9 @@ mod tests {
             &[1, 0, 5, 0],
         ]
         .concat();
-        let expected = [
-            &(body.len() as u32).to_be_bytes()[..],
-            &body,
-            &crc32fast::hash(&body).to_be_bytes(),
-        ]
-        .concat();
+        let expected =
+            [&(body.len() as u32).to_be_bytes()[..], &body, &crc32fast::hash(&body).to_be_bytes()]
+                .concat();
         assert_eq!(&blob[..], &expected[..]);
     }
 
@@ -188,8 +184,7 @@ mod tests {
         let store = Store::local(folder.path()).unwrap();
         let url = format!("file:///{}/data.parquet", "very-long-folder-name/".repeat(9));
         let rows: RoaringBitmap = (0..20_000).filter(|n| n % 7 != 0).collect();
-        let file =
-            PositionDeletes::write(&store, "t/d.parquet".into(), &url, &rows).await.unwrap();
+        let file = PositionDeletes::write(&store, "t/d.parquet".into(), &url, &rows).await.unwrap();
         assert_eq!(file.rows, rows.len());
         let path = &file.columns[0];
         assert_eq!(path.field_id, FILE_PATH_ID);

@@ -306,7 +306,12 @@ mod tests {
     fn a_million_keys_take_at_most_59_bytes_each() {
         let mut index = MemoryIndex::default();
         let added = (0..1_000_000u32)
-            .map(|row| (KeyHash(u128::from(row).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_0C5B)), place(0, row)))
+            .map(|row| {
+                (
+                    KeyHash(u128::from(row).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_0C5B)),
+                    place(0, row),
+                )
+            })
             .collect();
         index.apply(&IndexChange { added, ..IndexChange::default() });
         assert_eq!(index.len(), 1_000_000);

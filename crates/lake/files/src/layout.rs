@@ -139,7 +139,9 @@ impl TableLayout {
     /// # Errors
     /// `BadData` naming table and column when a value does not fit.
     pub fn fit(&self, rows: &RecordBatch, columns: &[Option<usize>]) -> Result<RecordBatch> {
-        if columns.len() != self.ids.len() || columns.iter().flatten().any(|c| *c >= rows.num_columns()) {
+        if columns.len() != self.ids.len()
+            || columns.iter().flatten().any(|c| *c >= rows.num_columns())
+        {
             return Err(Error::new(ErrorKind::Bug, "a column mapping does not fit its batch")
                 .with("table", &self.table));
         }
@@ -159,7 +161,9 @@ impl TableLayout {
     fn cast(&self, array: &ArrayRef, field: &Field) -> Result<ArrayRef> {
         // The cast's own message may hold a value: it is not kept.
         cast(array, field.data_type()).map_err(|e| {
-            e.with("table", &self.table).with("column", field.name()).with("type", field.data_type())
+            e.with("table", &self.table)
+                .with("column", field.name())
+                .with("type", field.data_type())
         })
     }
 

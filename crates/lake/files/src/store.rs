@@ -316,11 +316,13 @@ pub(crate) fn missing(path: &str) -> Error {
 /// Checks a path and names it for the object store.
 fn object_path(path: &str) -> Result<ObjectPath> {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'=');
-    let part_is_fine =
-        |part: &str| !matches!(part, "" | "." | "..") && part.bytes().all(allowed);
+    let part_is_fine = |part: &str| !matches!(part, "" | "." | "..") && part.bytes().all(allowed);
     if !path.split('/').all(part_is_fine) {
-        return Err(Error::new(ErrorKind::Bug, "an object's path has a character or part that is not allowed")
-            .with("path", path));
+        return Err(Error::new(
+            ErrorKind::Bug,
+            "an object's path has a character or part that is not allowed",
+        )
+        .with("path", path));
     }
     Ok(ObjectPath::from(path))
 }

@@ -44,6 +44,14 @@ pub(crate) struct Shape {
     pub(crate) last_id: i32,
 }
 
+/// The shape that a table has.
+#[derive(Debug)]
+pub(crate) struct Landed {
+    pub(crate) shape: Shape,
+    /// Whether all columns that we gave it are still there.
+    pub(crate) complete: bool,
+}
+
 /// What [`Shape::becoming`] found.
 #[derive(Debug)]
 pub(crate) struct Becoming {
@@ -68,7 +76,7 @@ impl Shape {
     }
 
     /// The shape that a table's metadata describes; `None` when we did not make the table.
-    pub(crate) fn of(metadata: &TableMetadata) -> Result<Option<Self>> {
+    pub(crate) fn of(metadata: &TableMetadata) -> Result<Option<Landed>> {
         let Some(text) = metadata.properties().get(COLUMNS_PROPERTY) else { return Ok(None) };
         let wire: Wire = serde_json::from_str(text).map_err(|error| {
             Error::new(ErrorKind::Corrupt, "a table property of ours cannot be read")
@@ -77,24 +85,15 @@ impl Shape {
         })?;
         let columns: HashMap<i32, ColumnId> =
             wire.columns.iter().map(|(c, id)| (*id, *c)).collect();
-        // A column that another writer added is none of ours; one of ours that it dropped would be lost silently.
+        // A column that another writer added is none of ours.
         let fields = metadata.current_schema().as_struct().fields().iter();
         let fields =
             fields.filter_map(|f| columns.get(&f.id).map(|column| ShapeField::of(f, *column)));
         let fields = fields.collect::<Result<Vec<_>>>()?;
-        if fields.len() != columns.len() {
-            return Err(Error::new(
-                ErrorKind::Corrupt,
-                "another writer dropped a column of the table",
-            )
-            .remedied("`lakeward resync` the table"));
-        }
-        Ok(Some(Self {
-            identity: wire.identity,
-            fields,
-            key: wire.key,
-            last_id: metadata.last_column_id(),
-        }))
+        let complete = fields.len() == columns.len();
+        let last_id = metadata.last_column_id();
+        let shape = Self { identity: wire.identity, fields, key: wire.key, last_id };
+        Ok(Some(Landed { shape, complete }))
     }
 
     /// The shape after the table has become `after`. `fill` tells what old rows hold in a column that is new to the source;

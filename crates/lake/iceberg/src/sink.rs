@@ -132,7 +132,7 @@ impl Sink for Iceberg {
         let Some(head) = TableHead::load(&self.store, &self.catalog, &schema.table).await? else {
             return Ok(());
         };
-        owned_shape(&self.committer(&schema.table), &head)?;
+        owned_shape(&self.committer(&schema.table), &head, Line(Slot::Copy(0)))?;
         let folder = path_of(&self.store, head.metadata.location())?;
         self.catalog.remove(&schema.table).await?;
         self.store.delete_all(&folder).await

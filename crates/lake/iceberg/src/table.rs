@@ -69,7 +69,7 @@ impl IcebergTable {
         let line = Line(slot);
         let head = TableHead::load(&committer.store, &committer.catalog, &committer.table).await?;
         let landed = match &head {
-            Some(head) => Some(owned_shape(&committer, head)?),
+            Some(head) => Some(owned_shape(&committer, head, line)?),
             None => None,
         };
         let shape = match (landed, slot) {
@@ -134,7 +134,10 @@ impl IcebergTable {
     }
 
     async fn adopt(&mut self, head: TableHead) -> Result<()> {
-        let landed = owned_shape(&self.committer, &head)?;
+        if self.rekeyed && !self.writer.is_empty() {
+            return Err(self.disturbed("files moved in an epoch in which the table's key changed"));
+        }
+        let landed = owned_shape(&self.committer, &head, self.line)?;
         let shape = match &self.pending {
             Some(schema) => landed.becoming(schema, |_| None)?.shape,
             None => landed,
@@ -150,11 +153,9 @@ impl IcebergTable {
 
     fn reshape(&mut self, shape: Shape) -> Result<()> {
         if !self.writer.is_empty() {
-            return Err(Error::new(
-                ErrorKind::Conflict,
-                "another writer changed the table's columns within an epoch",
-            )
-            .with("table", &self.committer.table));
+            return Err(
+                self.disturbed("another writer changed the table's columns within an epoch")
+            );
         }
         let layout = layout(&self.committer, &shape)?;
         self.writer = EpochWriter::new(self.committer.store.clone(), layout, self.options());
@@ -164,6 +165,11 @@ impl IcebergTable {
 
     pub(crate) fn options(&self) -> EpochOptions {
         options(&self.committer, &self.folder, self.target_file_bytes)
+    }
+
+    /// The epoch cannot go on: the handle must be opened again, and the log read again.
+    fn disturbed(&self, why: &str) -> Error {
+        Error::new(ErrorKind::Conflict, why).with("table", &self.committer.table)
     }
 
     fn gone(&self) -> Error {
@@ -263,10 +269,18 @@ impl IcebergTable {
 }
 
 /// The table's shape, if this pipeline made the table.
-pub(crate) fn owned_shape(committer: &Committer, head: &TableHead) -> Result<Shape> {
+pub(crate) fn owned_shape(committer: &Committer, head: &TableHead, line: Line) -> Result<Shape> {
     let owner = head.metadata.properties().get(OWNER_PROPERTY);
-    match (Shape::of(&head.metadata).map_err(|e| e.with("table", &committer.table))?, owner) {
-        (Some(shape), Some(owner)) if *owner == committer.owner => Ok(shape),
+    let landed = Shape::of(&head.metadata).map_err(|e| e.with("table", &committer.table))?;
+    match (landed, owner) {
+        (Some(landed), Some(owner)) if *owner == committer.owner => {
+            // A copy brings all columns again.
+            if landed.complete || line != Line(Slot::Visible) {
+                Ok(landed.shape)
+            } else {
+                Err(lacking(committer))
+            }
+        }
         (_, owner) => Err(Error::new(
             ErrorKind::Config,
             "a table of this name is there that this pipeline did not make",
@@ -275,6 +289,12 @@ pub(crate) fn owned_shape(committer: &Committer, head: &TableHead) -> Result<Sha
         .with("made_by", owner.map_or("another program", String::as_str))
         .remedied("drop that table, or write to another warehouse or catalogue name")),
     }
+}
+
+fn lacking(committer: &Committer) -> Error {
+    Error::new(ErrorKind::Corrupt, "another writer dropped a column of the table")
+        .with("table", &committer.table)
+        .remedied("`lakeward resync` the table")
 }
 
 /// Where the rows of a shape lie, and what identifies them.

@@ -161,7 +161,7 @@ impl IcebergTable {
             return Ok(None);
         }
         let landed = match &self.head {
-            Some(head) => Some(owned_shape(&self.committer, head)?),
+            Some(head) => Some(owned_shape(&self.committer, head, self.line)?),
             None => None,
         };
         let location = self.committer.store.url(&self.folder);

@@ -13,6 +13,8 @@ mod copies;
 mod evolution;
 #[path = "iceberg/faults.rs"]
 mod faults;
+#[path = "iceberg/killed.rs"]
+mod killed;
 #[path = "iceberg/random.rs"]
 mod random;
 #[path = "iceberg/rows.rs"]

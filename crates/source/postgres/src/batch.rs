@@ -330,7 +330,7 @@ const RESERVED_ROWS_MAX: usize = 1 << 16;
 
 #[inline]
 fn next<'a>(layout: &Layout, cells: &mut Cells<'a>) -> Result<Cell<'a>> {
-    match cells.next() {
+    match cells.next_cell() {
         Ok(Some(cell)) => Ok(cell),
         Ok(None) => Err(layout.corrupt("a row has too few columns")),
         Err(error) => Err(error.with("table", &layout.schema.table)),
@@ -338,12 +338,7 @@ fn next<'a>(layout: &Layout, cells: &mut Cells<'a>) -> Result<Cell<'a>> {
 }
 
 #[inline]
-fn push(
-    columns: &mut [ColumnBuilder],
-    layout: &Layout,
-    slot: u32,
-    cell: Cell<'_>,
-) -> Result<()> {
+fn push(columns: &mut [ColumnBuilder], layout: &Layout, slot: u32, cell: Cell<'_>) -> Result<()> {
     let Some(column) = columns.get_mut(slot as usize) else {
         return Err(layout.corrupt("a row has too many columns"));
     };

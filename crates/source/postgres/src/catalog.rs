@@ -176,7 +176,10 @@ const DESCRIBE: &str = "\
            a.attisdropped, a.attgenerated <> '' AS generated, a.atthasmissing, \
            CASE WHEN a.atthasmissing AND t.typdelim = ',' \
                 THEN (a.attmissingval::text::text[])[1] END AS missing, \
-           a.xmin::text::bigint AS xmin, \
+           a.xmin::text::bigint AS xmin, k.key, k.key_columns \
+      FROM pg_class c \
+      JOIN pg_namespace n ON n.oid = c.relnamespace \
+      CROSS JOIN LATERAL (SELECT \
            (SELECT string_to_array(i.indkey::text, ' ')::int2[] FROM pg_index i \
              WHERE i.indrelid = c.oid AND i.indisunique AND i.indisvalid AND i.indimmediate \
                AND i.indpred IS NULL AND i.indexprs IS NULL \
@@ -185,9 +188,7 @@ const DESCRIBE: &str = "\
            (SELECT i.indnkeyatts FROM pg_index i \
              WHERE i.indrelid = c.oid \
                AND CASE WHEN c.relreplident = 'i' THEN i.indisreplident \
-                        ELSE i.indisprimary END) AS key_columns \
-      FROM pg_class c \
-      JOIN pg_namespace n ON n.oid = c.relnamespace \
+                        ELSE i.indisprimary END) AS key_columns OFFSET 0) k \
       JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 \
       LEFT JOIN pg_type t ON t.oid = a.atttypid \
      WHERE c.oid = ANY($1) \
@@ -258,17 +259,16 @@ impl Catalog {
                 table.attributes.push(attribute);
             }
         }
-        for table in &mut found {
-            self.resolve_types(client, &mut table.attributes).await?;
-        }
+        self.resolve_types(client, &mut found).await?;
         Ok(found)
     }
 
-    async fn resolve_types(&self, client: &Client, attributes: &mut [Attribute]) -> Result<()> {
-        let wanted: Vec<(u32, i32)> =
-            attributes.iter().map(|a| (a.type_oid, a.type_modifier)).collect();
+    async fn resolve_types(&self, client: &Client, tables: &mut [Described]) -> Result<()> {
+        let attributes = || tables.iter().flat_map(|table| &table.attributes);
+        let wanted: Vec<_> = attributes().map(|a| (a.type_oid, a.type_modifier)).collect();
         let types = self.types_by(client, &wanted).await?;
-        for (attribute, pg_type) in attributes.iter_mut().zip(types) {
+        let attributes = tables.iter_mut().flat_map(|table| &mut table.attributes);
+        for (attribute, pg_type) in attributes.zip(types) {
             attribute.pg_type = (!attribute.dropped).then_some(pg_type);
         }
         Ok(())

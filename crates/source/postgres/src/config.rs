@@ -268,6 +268,25 @@ fn default_slot(pipeline: &str) -> String {
     name.chars().take(NAME_BYTES_MAX).collect()
 }
 
+/// Settings for tests, with some options replaced.
+#[cfg(test)]
+pub(crate) fn settings_with(change: serde_json::Value) -> Arc<Settings> {
+    let mut options = serde_json::json!({
+        "host": "127.0.0.1", "database": "postgres", "user": "postgres", "tables": ["public.*"]
+    });
+    if let (Some(options), serde_json::Value::Object(change)) = (options.as_object_mut(), change) {
+        options.extend(change);
+    }
+    let env = Env {
+        pipeline: "shop".into(),
+        name: "source".into(),
+        writer: "w".into(),
+        state_dir: "/".into(),
+        memory_bytes: 0,
+    };
+    Settings::new(serde_json::from_value(options).unwrap(), &env).unwrap()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

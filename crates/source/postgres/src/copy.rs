@@ -271,6 +271,9 @@ mod tests {
         let at = message.iter().position(|b| *b == b'x').unwrap();
         message[at] = 0xff;
         let error = rows().feed(&message).unwrap_err();
-        assert_eq!((error.context("table"), error.context("column")), (Some("public.t"), Some("b")));
+        assert_eq!(
+            (error.context("table"), error.context("column")),
+            (Some("public.t"), Some("b"))
+        );
     }
 }

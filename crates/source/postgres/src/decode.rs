@@ -184,7 +184,7 @@ impl<'a> Cells<'a> {
     /// # Errors
     /// `Corrupt` for bytes that are no value.
     #[inline]
-    pub fn next(&mut self) -> Result<Option<Cell<'a>>> {
+    pub fn next_cell(&mut self) -> Result<Option<Cell<'a>>> {
         if self.left == 0 {
             return Ok(None);
         }
@@ -470,10 +470,10 @@ mod tests {
             panic!("not an insert");
         };
         let mut cells = new.cells();
-        assert_eq!(cells.next().unwrap(), Some(Cell::Text(b"42")));
-        assert_eq!(cells.next().unwrap(), Some(Cell::Null));
-        assert_eq!(cells.next().unwrap(), Some(Cell::Unchanged));
-        assert_eq!(cells.next().unwrap(), None);
+        assert_eq!(cells.next_cell().unwrap(), Some(Cell::Text(b"42")));
+        assert_eq!(cells.next_cell().unwrap(), Some(Cell::Null));
+        assert_eq!(cells.next_cell().unwrap(), Some(Cell::Unchanged));
+        assert_eq!(cells.next_cell().unwrap(), None);
     }
 
     #[test]
@@ -483,7 +483,7 @@ mod tests {
             let read = parse(&bytes[..end], false).and_then(|message| match message {
                 Message::Insert { new, .. } => {
                     let mut cells = new.cells();
-                    while cells.next()?.is_some() {}
+                    while cells.next_cell()?.is_some() {}
                     Ok(())
                 }
                 _ => Ok(()),

@@ -28,7 +28,12 @@ pub(crate) struct Feedback {
 impl Feedback {
     /// Starts the task. `confirmed` holds the LSN before which everything is durable; it is never told less than `from`.
     /// `patience` is the server's own limit of silence.
-    pub(crate) fn start<W>(writer: W, confirmed: Arc<AtomicU64>, from: u64, patience: Option<Duration>) -> Self
+    pub(crate) fn start<W>(
+        writer: W,
+        confirmed: Arc<AtomicU64>,
+        from: u64,
+        patience: Option<Duration>,
+    ) -> Self
     where
         W: AsyncWrite + Send + Unpin + 'static,
     {

@@ -175,7 +175,12 @@ impl Fold {
     ///
     /// # Errors
     /// `Corrupt`, `Exhausted`.
-    pub fn install(&mut self, xid: Option<u32>, layout: OpenLayout, event: Option<SourceEvent>) -> Result<()> {
+    pub fn install(
+        &mut self,
+        xid: Option<u32>,
+        layout: OpenLayout,
+        event: Option<SourceEvent>,
+    ) -> Result<()> {
         self.flush_table(layout.layout.relid)?;
         self.forget_last();
         self.events.extend(event);
@@ -202,7 +207,11 @@ impl Fold {
     /// Says that rows changed that the log does not carry. With `until` they may do so up to that LSN: it is said again
     /// when the log has passed it, for whoever loaded the table in between.
     pub fn diverged(&mut self, table: TableId, why: Divergence, until: Option<u64>) {
-        self.doubts.extend(until.map(|until| Doubt { until, table: table.clone(), why: why.clone() }));
+        self.doubts.extend(until.map(|until| Doubt {
+            until,
+            table: table.clone(),
+            why: why.clone(),
+        }));
         self.events.push_back(SourceEvent::Diverged { table, why });
     }
 
@@ -246,7 +255,9 @@ impl Fold {
 
     fn flush_rows(&mut self) -> Result<()> {
         for at in std::mem::take(&mut self.filled) {
-            if let Some(rows) = self.batches.get_mut(at).map(TableBatch::finish).transpose()?.flatten() {
+            if let Some(rows) =
+                self.batches.get_mut(at).map(TableBatch::finish).transpose()?.flatten()
+            {
                 self.events.push_back(SourceEvent::Rows(rows));
             }
         }
@@ -266,7 +277,11 @@ impl Fold {
 
     /// Where a change of this table goes, and the transaction it belongs to.
     #[inline]
-    fn target(&mut self, xid: Option<u32>, relid: u32) -> Result<(&mut TableBatch, &Arc<TransactionInfo>)> {
+    fn target(
+        &mut self,
+        xid: Option<u32>,
+        relid: u32,
+    ) -> Result<(&mut TableBatch, &Arc<TransactionInfo>)> {
         self.enter_part(xid);
         let at = if self.last.0 == relid && self.last.1 < self.batches.len() {
             self.last.1
@@ -436,6 +451,7 @@ impl Fold {
         for open in self.open.remove(&top).unwrap_or_default().layouts {
             self.base.insert(open.layout.relid, open.layout);
         }
+        self.forget_last();
         self.idle = self.idle.max(end.end);
         let end = self.end(end);
         let transaction = TransactionId(u64::from(top));
@@ -473,8 +489,7 @@ fn time(micros: i64) -> SystemTime {
     const EPOCH_SECONDS: u64 = 946_684_800;
     let epoch = SystemTime::UNIX_EPOCH + Duration::from_secs(EPOCH_SECONDS);
     let distance = Duration::from_micros(micros.unsigned_abs());
-    let time =
-        if micros < 0 { epoch.checked_sub(distance) } else { epoch.checked_add(distance) };
+    let time = if micros < 0 { epoch.checked_sub(distance) } else { epoch.checked_add(distance) };
     time.unwrap_or(epoch)
 }
 

@@ -57,9 +57,12 @@ impl KeySql {
 
     fn values(&self, key: &KeyText) -> Result<String> {
         if key.len() != self.len() {
-            return Err(Error::new(ErrorKind::Corrupt, "a key has another number of columns than its table")
-                .with("expected", self.len())
-                .with("found", key.len()));
+            return Err(Error::new(
+                ErrorKind::Corrupt,
+                "a key has another number of columns than its table",
+            )
+            .with("expected", self.len())
+            .with("found", key.len()));
         }
         Ok(Self::row(key.iter().map(|text| literal(text))))
     }
@@ -103,7 +106,9 @@ fn key_column(attribute: &Attribute) -> Option<KeyColumn> {
 /// `Corrupt` when the chunk asks for a key that the table does not have.
 pub(crate) fn condition(chunk: &Chunk, key: Option<&KeySql>) -> Result<String> {
     let keyed = || {
-        key.ok_or_else(|| Error::new(ErrorKind::Corrupt, "a chunk by key, of a table without a key"))
+        key.ok_or_else(|| {
+            Error::new(ErrorKind::Corrupt, "a chunk by key, of a table without a key")
+        })
     };
     match chunk {
         Chunk::Whole | Chunk::Range { from: None, to: None } => Ok("true".into()),
@@ -131,7 +136,8 @@ pub(crate) fn key_texts(table: &TableSchema, rows: &RecordBatch) -> Result<Vec<K
     let mut keys = vec![KeyText::with_capacity(table.key.len()); rows.num_rows()];
     for index in &table.key {
         let column = rows.columns().get(*index as usize).ok_or_else(|| {
-            Error::new(ErrorKind::Bug, "rows without their key's column").with("table", &table.table)
+            Error::new(ErrorKind::Bug, "rows without their key's column")
+                .with("table", &table.table)
         })?;
         for (row, key) in keys.iter_mut().enumerate() {
             let mut text = String::new();

@@ -26,6 +26,7 @@ pub mod fold;
 mod key;
 pub mod log;
 mod now;
+mod patience;
 mod pool;
 pub mod position;
 mod quote;
@@ -44,8 +45,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arrow_array::RecordBatch;
 use async_trait::async_trait;
 use lakeward_core::{
-    ChangeStream, CheckReport, Chunk, ChunkReader, Coverage, Delivered, Drift, Env, Error, ErrorKind,
-    KeyText, Position, Prepared, Result, Source, SourceKind, StartAt, TableSchema, Validate,
+    ChangeStream, CheckReport, Chunk, ChunkReader, Coverage, Delivered, Drift, Env, Error,
+    ErrorKind, KeyText, Position, Prepared, Result, Source, SourceKind, StartAt, TableSchema,
+    Validate,
 };
 
 use crate::catalog::{Catalog, table_oid};

@@ -96,8 +96,10 @@ async fn examine(
             .with("system", identity.system));
     }
     if identity.flushed < resume {
-        return Err(gone("the server's log ends before what was followed: it was restored or failed over")
-            .with("server", print_lsn(identity.flushed)));
+        return Err(gone(
+            "the server's log ends before what was followed: it was restored or failed over",
+        )
+        .with("server", print_lsn(identity.flushed)));
     }
     let state = connection.slot(slot).await?;
     let Some(state) = state else {
@@ -315,7 +317,11 @@ struct Answers {
 }
 
 impl Answers {
-    fn known<'a>(&'a self, told: Option<&'a TableSchema>, relation: &'a RelationMessage) -> Known<'a> {
+    fn known<'a>(
+        &'a self,
+        told: Option<&'a TableSchema>,
+        relation: &'a RelationMessage,
+    ) -> Known<'a> {
         let Self { now, types, seen } = self;
         Known { told, relation, types, now, unseen_ddl: !seen }
     }

@@ -2,6 +2,7 @@
 //!
 //! The publication comes first: a slot decodes with the publication as it was at each place of the log. Whatever was there
 //! already and does not fit is refused, never changed.
+use std::sync::Arc;
 use std::time::Duration;
 
 use lakeward_core::{Error, ErrorKind, Prepared, Result, TableId, TableSchema};
@@ -9,6 +10,7 @@ use tokio_postgres::types::PgLsn;
 
 use crate::catalog::{Catalog, cell, table_oid};
 use crate::connect::{Session, sql_error};
+use crate::patience::saying;
 use crate::position::Place;
 use crate::quote::{self, ident};
 use crate::wire::ReplicationConnection;
@@ -135,7 +137,7 @@ pub(crate) async fn slot(session: &Session, name: &str) -> Result<Option<Slot>> 
 }
 
 /// Makes publication and slot where they are missing, and refuses what does not fit.
-pub(crate) async fn prepare(catalog: &Catalog, tables: &[std::sync::Arc<TableSchema>]) -> Result<Prepared> {
+pub(crate) async fn prepare(catalog: &Catalog, tables: &[Arc<TableSchema>]) -> Result<Prepared> {
     let settings = catalog.settings();
     publish(catalog, tables).await?;
     let session = catalog.session().await?;
@@ -144,7 +146,14 @@ pub(crate) async fn prepare(catalog: &Catalog, tables: &[std::sync::Arc<TableSch
     }
     let mut walsender = ReplicationConnection::connect(settings).await?;
     let system = walsender.identify().await?.system;
-    let made = walsender.create_slot(&settings.slot, false, false).await?;
+    let made = saying(walsender.create_slot(&settings.slot, false, false), |waited| {
+        tracing::info!(
+            slot = settings.slot,
+            waited_s = waited.as_secs(),
+            "making the slot waits for transactions that are still open"
+        );
+    })
+    .await?;
     tracing::info!(slot = settings.slot, publication = settings.publication, "made the slot");
     Ok(Prepared { beginning: Place::before(system, made.consistent_point), fresh: true })
 }
@@ -157,8 +166,11 @@ async fn existing(catalog: &Catalog, found: &Slot) -> Result<Prepared> {
             .remedied("name another slot in the source's options, or drop this one"));
     }
     if found.is_lost() {
-        return Err(Error::new(ErrorKind::LogGone, "the server has removed log that the slot needed")
-            .with("slot", &settings.slot));
+        return Err(Error::new(
+            ErrorKind::LogGone,
+            "the server has removed log that the slot needed",
+        )
+        .with("slot", &settings.slot));
     }
     // A slot that is still being made has no place yet.
     let confirmed = found.confirmed.ok_or_else(|| {
@@ -170,17 +182,17 @@ async fn existing(catalog: &Catalog, found: &Slot) -> Result<Prepared> {
 }
 
 /// Adds what is missing to the publication, making it when there is none. Returns whether anything changed.
-pub(crate) async fn publish(
-    catalog: &Catalog,
-    tables: &[std::sync::Arc<TableSchema>],
-) -> Result<bool> {
+pub(crate) async fn publish(catalog: &Catalog, tables: &[Arc<TableSchema>]) -> Result<bool> {
     let name = &catalog.settings().publication;
     let session = catalog.session().await?;
     let found = publication(&session, name).await?;
     if let Some(why) = found.as_ref().and_then(Publication::misfit) {
-        return Err(Error::new(ErrorKind::Config, format!("the publication cannot be used: {why}"))
-            .with("publication", name)
-            .remedied("name another publication in the source's options, or alter this one"));
+        return Err(Error::new(
+            ErrorKind::Config,
+            format!("the publication cannot be used: {why}"),
+        )
+        .with("publication", name)
+        .remedied("name another publication in the source's options, or alter this one"));
     }
     if found.as_ref().is_some_and(|p| p.all_tables) {
         return Ok(false);
@@ -193,6 +205,8 @@ pub(crate) async fn publish(
         Some(_) => format!("ALTER PUBLICATION {} ADD TABLE {}", ident(name), only(&missing)),
         None => create(name, &missing),
     };
+    // It may wait for a lock, and the control connection must not: the log's look-ups go over it.
+    let session = Session::open(catalog.settings()).await?;
     session.batch_execute(&sql).await.map_err(sql_error).map_err(|error| {
         error.with("publication", name).remedied(
             "the user needs CREATE on the database and must own the tables; `lakeward check` names them",
@@ -203,7 +217,8 @@ pub(crate) async fn publish(
 }
 
 fn create(name: &str, tables: &[TableId]) -> String {
-    let list = if tables.is_empty() { String::new() } else { format!(" FOR TABLE {}", only(tables)) };
+    let list =
+        if tables.is_empty() { String::new() } else { format!(" FOR TABLE {}", only(tables)) };
     let name = ident(name);
     format!(
         "BEGIN; CREATE PUBLICATION {name}{list}; COMMENT ON PUBLICATION {name} IS {}; COMMIT",
@@ -220,7 +235,7 @@ fn only(tables: &[TableId]) -> String {
 async fn missing(
     session: &Session,
     publication: &str,
-    tables: &[std::sync::Arc<TableSchema>],
+    tables: &[Arc<TableSchema>],
 ) -> Result<Vec<TableId>> {
     let oids = tables.iter().map(|t| table_oid(t)).collect::<Result<Vec<u32>>>()?;
     let sql = "SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
@@ -246,16 +261,21 @@ pub(crate) async fn remove(catalog: &Catalog) -> Result<()> {
 }
 
 async fn drop_slot(session: &Session, name: &str) -> Result<()> {
-    let sql = "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = $1";
+    let sql =
+        "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = $1";
     for attempt in 1.. {
         match session.execute(sql, &[&name]).await.map_err(sql_error) {
             Ok(_) => return Ok(()),
             // A connection of ours that has just ended may still hold it.
-            Err(error) if error.context("sqlstate") == Some("55006") && attempt < RELEASE_ATTEMPTS => {
+            Err(error)
+                if error.context("sqlstate") == Some("55006") && attempt < RELEASE_ATTEMPTS =>
+            {
                 tokio::time::sleep(RELEASE_PAUSE).await;
             }
             Err(error) => {
-                return Err(error.with("slot", name).remedied("stop the pipeline that reads this slot"));
+                return Err(error
+                    .with("slot", name)
+                    .remedied("stop the pipeline that reads this slot"));
             }
         }
     }

@@ -4,7 +4,7 @@
 //! made sure that the snapshot sees all that the log has delivered. Merging chunk and log is the engine's.
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arrow_array::RecordBatch;
 use async_trait::async_trait;
@@ -18,17 +18,13 @@ use crate::catalog::{Catalog, Described, table_oid};
 use crate::connect::{Session, sql_error};
 use crate::copy::Rows;
 use crate::key::{KeySql, condition, selected};
+use crate::patience::{Wait, saying};
 use crate::pool::{Pool, Pooled};
 use crate::position::Place;
 use crate::quote;
 use crate::types::Transfer;
 use crate::visibility::Visible;
 use crate::wire::ReplicationConnection;
-
-/// Waiting longer than this is worth a line in the log.
-const PATIENCE: Duration = Duration::from_secs(5);
-const PAUSE_FIRST: Duration = Duration::from_millis(5);
-const PAUSE_MAX: Duration = Duration::from_millis(500);
 
 const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 
@@ -92,13 +88,12 @@ impl Snapshots {
                 _ => run(&session, "ROLLBACK").await?,
             }
             session.give_back();
-            wait.pause(|waited| {
+            if let Some(waited) = wait.pause().await {
                 tracing::info!(
                     table = %table.table, unseen, waited_s = waited.as_secs(),
                     "a chunk waits for transactions that the log has delivered and no snapshot sees yet"
                 );
-            })
-            .await;
+            }
         }
     }
 
@@ -111,13 +106,12 @@ impl Snapshots {
             if let Some(opened) = self.try_exact(oid, &table.table).await? {
                 return Ok(opened);
             }
-            wait.pause(|waited| {
+            if let Some(waited) = wait.pause().await {
                 tracing::info!(
                     table = %table.table, waited_s = waited.as_secs(),
                     "a table changes its shape each time its snapshot is taken"
                 );
-            })
-            .await;
+            }
         }
     }
 
@@ -126,7 +120,14 @@ impl Snapshots {
         let settings = self.catalog.settings();
         let mut walsender = ReplicationConnection::connect(settings).await?;
         let system = walsender.identify().await?.system;
-        let slot = walsender.create_slot(&temporary_slot(&settings.slot, oid), true, true).await?;
+        let slot = temporary_slot(&settings.slot, oid);
+        let slot = saying(walsender.create_slot(&slot, true, true), |waited| {
+            tracing::info!(
+                table = %table, waited_s = waited.as_secs(),
+                "a table's snapshot waits for transactions that are still open"
+            );
+        })
+        .await?;
         let snapshot = slot.snapshot.ok_or_else(|| {
             Error::new(ErrorKind::Bug, "a slot without the snapshot that was asked for")
         })?;
@@ -188,8 +189,7 @@ pub(crate) async fn barrier(catalog: &Catalog) -> Result<()> {
         if visible.xmin() >= bound {
             return Ok(());
         }
-        let late = wait.pause(|_| {}).await;
-        if let Some(waited) = late {
+        if let Some(waited) = wait.pause().await {
             report_writers(&session, visible.xmin(), waited).await?;
         }
     }
@@ -209,7 +209,8 @@ async fn report_writers(session: &Session, xmin: u64, waited: Duration) -> Resul
         writers,
         prepared,
         oldest_transaction = xmin,
-        oldest_pid = pid.as_deref().unwrap_or("none: a prepared transaction, or a commit that waits"),
+        oldest_pid =
+            pid.as_deref().unwrap_or("none: a prepared transaction, or a commit that waits"),
         waited_s = waited.as_secs(),
         "the initial load waits for open transactions"
     );
@@ -238,33 +239,6 @@ async fn text(session: &Session, sql: &str) -> Result<String> {
     cell.map(str::to_owned).ok_or_else(|| {
         Error::new(ErrorKind::Corrupt, "the server answered nothing to a question about itself")
     })
-}
-
-/// Growing pauses, and a word every few seconds.
-struct Wait {
-    began: Instant,
-    said: Instant,
-    pause: Duration,
-}
-
-impl Wait {
-    fn new() -> Self {
-        let now = Instant::now();
-        Self { began: now, said: now, pause: PAUSE_FIRST }
-    }
-
-    /// Sleeps. When it is time to say so, calls `say` and returns how long it has been.
-    async fn pause(&mut self, say: impl FnOnce(Duration)) -> Option<Duration> {
-        tokio::time::sleep(self.pause).await;
-        self.pause = (self.pause * 2).min(PAUSE_MAX);
-        if self.said.elapsed() < PATIENCE {
-            return None;
-        }
-        self.said = Instant::now();
-        let waited = self.began.elapsed();
-        say(waited);
-        Some(waited)
-    }
 }
 
 /// A chunk being read.

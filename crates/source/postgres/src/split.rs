@@ -189,11 +189,8 @@ mod tests {
             from: from.map(bound),
             to: to.map(bound),
         };
-        let expected = vec![
-            range(None, Some("a")),
-            range(Some("a"), Some("b")),
-            range(Some("b"), None),
-        ];
+        let expected =
+            vec![range(None, Some("a")), range(Some("a"), Some("b")), range(Some("b"), None)];
         assert_eq!(chunks, expected);
         assert_eq!(ranges(vec![]), vec![range(None, None)]);
     }
@@ -215,17 +212,7 @@ mod tests {
                    INSERT INTO t SELECT md5(i::text), i % 7 FROM generate_series(1, 20000) i; ANALYZE";
         server.execute(ddl).await.unwrap();
         let client = server.connect().await.unwrap();
-        let config = serde_json::json!({"host": "127.0.0.1", "port": server.port(),
-            "database": "postgres", "user": "postgres", "tables": ["*.*"]});
-        let config = serde_json::from_value(config).unwrap();
-        let env = lakeward_core::Env {
-            pipeline: "p".into(),
-            name: "s".into(),
-            writer: "w".into(),
-            state_dir: "/".into(),
-            memory_bytes: 0,
-        };
-        let settings = crate::config::Settings::new(config, &env).unwrap();
+        let settings = crate::config::settings_with(serde_json::json!({"port": server.port()}));
         let catalog = crate::catalog::Catalog::new(settings);
         let oid: u32 = client.query_one("SELECT 't'::regclass::oid", &[]).await.unwrap().get(0);
         let described = catalog.describe(oid).await.unwrap().unwrap();

@@ -6,6 +6,8 @@ mod array;
 mod builder;
 mod civil;
 mod number;
+#[cfg(test)]
+mod properties;
 mod render;
 
 use arrow_schema::{DataType, Field, TimeUnit};

@@ -5,6 +5,7 @@
 mod auth;
 mod frames;
 mod refusal;
+mod socket;
 
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use crate::position::{parse_lsn, print_lsn};
 
 pub use frames::{Frame, Frames};
 pub use refusal::{Refusal, Step};
+use socket::QuietSocket;
 
 /// Any byte stream that can carry the protocol.
 pub trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -85,9 +87,9 @@ impl ReplicationConnection {
     /// `Unreachable`, `Auth`, `Config` (no such database), each with its remedy.
     pub async fn connect(settings: &Settings) -> Result<Self> {
         let connecting = async {
-            let socket = open(settings).await?;
-            let mut connection =
-                Self { socket, frames: Frames::new(), out: bytes::BytesMut::new() };
+            let frames = Frames::new();
+            let socket = open(settings, &frames).await?;
+            let mut connection = Self { socket, frames, out: bytes::BytesMut::new() };
             connection.log_in(settings).await?;
             Ok(connection)
         };
@@ -170,7 +172,8 @@ impl ReplicationConnection {
     /// `Unreachable`.
     pub async fn identify(&mut self) -> Result<SystemIdentity> {
         let rows = self.query("IDENTIFY_SYSTEM", Step::Command).await?;
-        let cell = |index: usize| rows.first().and_then(|r| r.get(index)).and_then(Option::as_deref);
+        let cell =
+            |index: usize| rows.first().and_then(|r| r.get(index)).and_then(Option::as_deref);
         match (cell(0).and_then(|t| t.parse().ok()), cell(2).and_then(parse_lsn)) {
             (Some(system), Some(flushed)) => Ok(SystemIdentity { system, flushed }),
             _ => Err(unexpected("IDENTIFY_SYSTEM")),
@@ -190,10 +193,7 @@ impl ReplicationConnection {
         let rows = self.query(&command, Step::Command).await?;
         Ok(rows.into_iter().next().map(|row| {
             let cell = |index: usize| row.get(index).and_then(Option::as_deref);
-            SlotState {
-                confirmed: cell(0).and_then(parse_lsn),
-                lost: cell(1) == Some("lost"),
-            }
+            SlotState { confirmed: cell(0).and_then(parse_lsn), lost: cell(1) == Some("lost") }
         }))
     }
 
@@ -202,7 +202,8 @@ impl ReplicationConnection {
     /// # Errors
     /// `Unreachable`.
     pub async fn sender_timeout(&mut self) -> Result<Option<Duration>> {
-        let command = "SELECT setting FROM pg_catalog.pg_settings WHERE name = 'wal_sender_timeout'";
+        let command =
+            "SELECT setting FROM pg_catalog.pg_settings WHERE name = 'wal_sender_timeout'";
         let rows = self.query(command, Step::Command).await?;
         let millis = rows.first().and_then(|r| r.first()).and_then(Option::as_deref);
         let millis = millis.and_then(|text| text.parse().ok()).unwrap_or(0);
@@ -261,22 +262,23 @@ impl ReplicationConnection {
     }
 }
 
-async fn open(settings: &Settings) -> Result<BoxedSocket> {
+async fn open(settings: &Settings, frames: &Frames) -> Result<BoxedSocket> {
     if settings.host.starts_with('/') {
         let path = format!("{}/.s.PGSQL.{}", settings.host, settings.port);
-        let socket = UnixStream::connect(path).await;
-        return Ok(Box::new(socket.map_err(|error| refused(error, settings))?));
+        let socket = UnixStream::connect(path).await.map_err(|error| refused(error, settings))?;
+        return Ok(Box::new(QuietSocket::unix(socket, frames.glance()).map_err(broken)?));
     }
     let socket = TcpStream::connect((settings.host.as_str(), settings.port)).await;
     let socket = socket.map_err(|error| refused(error, settings))?;
     socket.set_nodelay(true).map_err(broken)?;
+    let socket = QuietSocket::tcp(socket, frames.glance()).map_err(broken)?;
     match settings.tls.mode() {
         TlsMode::Disable => Ok(Box::new(socket)),
         _ => encrypt(socket, settings).await,
     }
 }
 
-async fn encrypt(mut socket: TcpStream, settings: &Settings) -> Result<BoxedSocket> {
+async fn encrypt(mut socket: QuietSocket, settings: &Settings) -> Result<BoxedSocket> {
     let mut request = bytes::BytesMut::new();
     frontend::ssl_request(&mut request);
     socket.write_all(&request).await.map_err(broken)?;
@@ -337,7 +339,9 @@ pub(crate) fn closed() -> Error {
 }
 
 fn unreachable(what: &str, settings: &Settings) -> Error {
-    Error::new(ErrorKind::Unreachable, what).with("host", &settings.host).with("port", settings.port)
+    Error::new(ErrorKind::Unreachable, what)
+        .with("host", &settings.host)
+        .with("port", settings.port)
 }
 
 fn refused(error: std::io::Error, settings: &Settings) -> Error {

@@ -114,10 +114,12 @@ fn decode_all(messages: &[Vec<Vec<u8>>], fold: &mut Fold) -> usize {
 
 #[test]
 fn a_million_rows_take_fewer_than_a_thousand_allocations() {
-    let layout = Layout::new(9, Arc::new(schema()), (0..6).map(Some).collect(), Unrepresentable::Fail);
+    let layout =
+        Layout::new(9, Arc::new(schema()), (0..6).map(Some).collect(), Unrepresentable::Fail);
     let mut fold = Fold::new(1, 0);
-    fold.install(None, OpenLayout { part: 0, layout: Arc::new(layout), changed: None }, None).unwrap();
-    let kind = |id: usize| if id % 3 == 0 { b'I' } else { b'U' };
+    fold.install(None, OpenLayout { part: 0, layout: Arc::new(layout), changed: None }, None)
+        .unwrap();
+    let kind = |id: usize| if id.is_multiple_of(3) { b'I' } else { b'U' };
     let rows: Vec<_> = (0..TRANSACTION_ROWS).map(|id| message(kind(id), id)).collect();
     let messages: Vec<_> =
         (1..=(ROWS / TRANSACTION_ROWS) as u64).map(|n| transaction(n, &rows)).collect();

@@ -8,6 +8,14 @@
     reason = "tests may panic"
 )]
 
+#[path = "postgres/base.rs"]
+mod base;
+#[path = "postgres/chunks.rs"]
+mod chunks;
+#[path = "postgres/encryption.rs"]
+mod encryption;
+#[path = "postgres/findings.rs"]
+mod findings;
 #[path = "postgres/follow.rs"]
 mod follow;
 #[path = "postgres/log.rs"]
@@ -18,17 +26,9 @@ mod log_damage;
 mod log_line;
 #[path = "postgres/log_schema.rs"]
 mod log_schema;
-#[path = "postgres/world.rs"]
-mod world;
-#[path = "postgres/value_types.rs"]
-mod value_types;
-#[path = "postgres/base.rs"]
-mod base;
-#[path = "postgres/chunks.rs"]
-mod chunks;
-#[path = "postgres/findings.rs"]
-mod findings;
 #[path = "postgres/setup.rs"]
 mod setup;
-#[path = "postgres/encryption.rs"]
-mod encryption;
+#[path = "postgres/value_types.rs"]
+mod value_types;
+#[path = "postgres/world.rs"]
+mod world;

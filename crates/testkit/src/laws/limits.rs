@@ -48,58 +48,84 @@ pub async fn large_transaction<S: SourceServer, L: LakeTarget>(source: Arc<S>) -
     world.done().await
 }
 
-/// The longest time in which the slot may not move.
-const STILL_MAX: Duration = Duration::from_secs(15);
+/// The product's part: it may not leave the log unconfirmed for longer, and this long after the
+/// writes' end the server must keep less than when they began.
+const RELEASE_MAX: Duration = Duration::from_secs(15);
 
-/// `restart_lsn` moves at least every 15 s while only tables of others are written. The query
-/// gives the position that the server must keep; `bytes` are written meanwhile.
+/// The server's part: every 15 s it notes from where a log can be reopened, and under steady
+/// writes it releases up to the note before the last one.
+const SERVER_MAX: Duration = Duration::from_secs(2 * 15);
+
+/// The log is confirmed, and released, while only tables of others are written: `bytes` of them.
 pub async fn log_is_released<S: SourceServer, L: LakeTarget>(
     source: Arc<S>,
     bytes: u64,
 ) -> Result<()> {
     let mut world = World::<S, L>::create(source, "released").await?;
     world.options.tables = vec!["public.followed".to_owned()];
-    world
-        .execute("CREATE TABLE followed (id int PRIMARY KEY); INSERT INTO followed VALUES (1)")
-        .await?;
-    world.execute("CREATE TABLE other (id bigserial, body text); ALTER TABLE other ALTER body SET STORAGE EXTERNAL").await?;
+    world.execute("CREATE TABLE followed (id int PRIMARY KEY); INSERT INTO followed VALUES (1); \
+         CREATE TABLE other (id bigserial, body text); ALTER TABLE other ALTER body SET STORAGE EXTERNAL").await?;
     world.catch_up().await?;
     let running = world.run()?.spawn()?;
-    let kept = format!(
-        "SELECT restart_lsn FROM pg_replication_slots WHERE database = '{}'",
+    let mut kept = Still::watch(&world, "restart_lsn").await?;
+    let mut confirmed = Still::watch(&world, "confirmed_flush_lsn").await?;
+    let mut session = world.session().await?;
+    let begin = world.value("SELECT pg_current_wal_insert_lsn()").await?;
+    let insert =
+        "INSERT INTO other (body) SELECT repeat(md5(i::text), 500) FROM generate_series(1, 500) i";
+    let mut written = 0;
+    while written < bytes {
+        session.run(insert).await?;
+        written += 500 * 16_000;
+        kept.look(&world).await?;
+        confirmed.look(&world).await?;
+    }
+    let passed = format!(
+        "SELECT restart_lsn > '{begin}' FROM pg_replication_slots WHERE database = '{}'",
         world.database
     );
-    let mut session = world.session().await?;
-    let (mut last, mut moved, mut longest) =
-        (world.value(&kept).await?, Instant::now(), Duration::ZERO);
-    let (mut written, end) = (0_u64, Instant::now() + Duration::from_secs(18));
-    while written < bytes || Instant::now() < end {
-        if written < bytes {
-            session.run("INSERT INTO other (body) SELECT repeat(md5(i::text), 500) FROM generate_series(1, 500) i").await?;
-            written += 500 * 16_000;
-        }
-        session.run("SELECT pg_sleep(0.05)").await?;
-        let now = world.value(&kept).await?;
-        if now != last {
-            (last, moved) = (now, Instant::now());
-        }
-        longest = longest.max(moved.elapsed());
-        if longest > STILL_MAX {
-            fail!(
-                "the log was pinned for {longest:?} after {} MiB of others' writes at {last}",
-                written >> 20
-            );
-        }
-        if written >= bytes {
-            session.run("CHECKPOINT; SELECT txid_current(); SELECT pg_sleep(0.5)").await?;
-        }
-    }
+    super::until(&world, &passed, RELEASE_MAX).await?;
+    kept.look(&world).await?;
     println!(
-        "log released, {}: {} MiB of others' writes, longest standstill {longest:.1?}",
+        "log released, {}: {} MiB of others' writes, longest standstill {:.1?}, unconfirmed {:.1?}",
         world.source.title(),
-        written >> 20
+        written >> 20,
+        kept.longest,
+        confirmed.longest
     );
+    if confirmed.longest > RELEASE_MAX || kept.longest > RELEASE_MAX + SERVER_MAX {
+        fail!("the log was pinned: unconfirmed {:?}, kept {:?}", confirmed.longest, kept.longest);
+    }
     running.drain(CALL_LIMIT).await?.ensure(exit::DONE)?;
     world.judge(&mut Judge::start().await?).await?;
     world.done().await
+}
+
+/// How long a position of the slot stood still.
+struct Still {
+    sql: String,
+    at: String,
+    since: Instant,
+    longest: Duration,
+}
+
+impl Still {
+    async fn watch<S: SourceServer, L: LakeTarget>(
+        world: &World<S, L>,
+        column: &str,
+    ) -> Result<Still> {
+        let of = &world.database;
+        let sql = format!("SELECT {column} FROM pg_replication_slots WHERE database = '{of}'");
+        let at = world.value(&sql).await?;
+        Ok(Still { sql, at, since: Instant::now(), longest: Duration::ZERO })
+    }
+
+    async fn look<S: SourceServer, L: LakeTarget>(&mut self, world: &World<S, L>) -> Result<()> {
+        let now = world.value(&self.sql).await?;
+        self.longest = self.longest.max(self.since.elapsed());
+        if now != self.at {
+            (self.at, self.since) = (now, Instant::now());
+        }
+        Ok(())
+    }
 }

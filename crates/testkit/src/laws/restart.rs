@@ -30,13 +30,13 @@ struct Goal {
 impl Goal {
     fn of(extent: Extent) -> Goal {
         Goal {
-            restarts: extent.choose(15, 50),
-            changes: extent.choose(50_000, 200_000),
-            ddls: extent.choose(8, 20),
-            compactions: extent.choose(1, 3),
-            size: Size { customers: extent.choose(1_500, 5_000) },
+            restarts: extent.choose(50, 150),
+            changes: extent.choose(200_000, 1_000_000),
+            ddls: extent.choose(20, 80),
+            compactions: extent.choose(3, 10),
+            size: Size { customers: extent.choose(4_000, 12_000) },
             writers: 2,
-            time: Duration::from_secs(extent.choose(180, 1_800)),
+            time: Duration::from_secs(extent.choose(400, 3_600)),
         }
     }
 }
@@ -55,8 +55,8 @@ pub async fn law<S: SourceServer, L: LakeTarget>(
         seed,
         writers: goal.writers,
         size: goal.size,
-        pause: Duration::from_millis(5),
-        ddl_pause: Some(Duration::from_millis(extent.choose(1_200, 2_500))),
+        pause: Duration::from_millis(30),
+        ddl_pause: Some(Duration::from_secs(3)),
         large_rows: 3_000,
     };
     let drive = Drive::start(world.source.as_ref(), &world.database, &plan).await?;
@@ -68,14 +68,18 @@ pub async fn law<S: SourceServer, L: LakeTarget>(
         .map_err(|error| format!("seed {seed}: {restarts} restarts, {counts}: {error}"))?;
     let compactions = reached(&world, KillPoint::CompactCommit);
     let expiries = reached(&world, KillPoint::ExpireCommit);
+    let chunks = reached(&world, KillPoint::ChunkRead);
     println!(
-        "{name}, {}: seed {seed}, {restarts} restarts, {counts}, {compactions} compactions, {expiries} expiries, \
+        "{name}, {}: seed {seed}, {restarts} restarts, {counts}, {chunks} chunks, {compactions} compactions, {expiries} expiries, \
          {} tables, {} rows agree",
         world.source.title(),
         verdict.0,
         verdict.1
     );
     ensure(goal, restarts, &counts)?;
+    if loading && chunks < CHUNKS_MIN {
+        fail!("the load was too short: {chunks} chunks");
+    }
     if compactions < goal.compactions || expiries == 0 {
         fail!("the run was too quiet for {goal:?}: {compactions} compactions, {expiries} expiries");
     }
@@ -90,8 +94,8 @@ async fn prepare<S: SourceServer, L: LakeTarget>(
 ) -> Result<World<S, L>> {
     let mut world = World::<S, L>::create(source, name).await?;
     super::open_shop(&world, goal.size).await?;
-    // at least 40 chunks of the load
-    world.options.rows_per_chunk = goal.size.rows() / 60;
+    // a load of many chunks, so that several restarts fall into it
+    world.options.rows_per_chunk = if loading { 150 } else { 10_000 };
     world.options.pipeline = vec![
         "compaction: { interval: 2s }".to_owned(),
         "expiry: { interval: 3s, retain: 5s }".to_owned(),
@@ -171,6 +175,9 @@ fn reached<S: SourceServer, L: LakeTarget>(world: &World<S, L>, point: KillPoint
     let text = std::fs::read_to_string(world.home().join(POINTS)).unwrap_or_default();
     text.lines().filter(|line| *line == point.name()).count() as u64
 }
+
+/// A shorter load proves little about restarts inside it.
+const CHUNKS_MIN: u64 = 40;
 
 /// The file that counts kill points over all calls.
 const POINTS: &str = "points.log";

@@ -119,15 +119,15 @@ impl FileWriter {
     async fn start(&mut self) -> Result<()> {
         let Encoder::Sampling(sample) = &mut self.encoder else { return Ok(()) };
         let sample = std::mem::take(sample);
-        let head: Vec<_> = sample.iter().map(|b| b.slice(0, b.num_rows().min(SAMPLE_ROWS))).collect();
+        let head: Vec<_> =
+            sample.iter().map(|b| b.slice(0, b.num_rows().min(SAMPLE_ROWS))).collect();
         let properties = properties(&self.columns, &head, self.options.whole_bounds);
         let options = ArrowWriterOptions::new()
             .with_properties(properties)
             .with_skip_arrow_metadata(true)
             .with_parquet_schema(self.columns.clone());
-        let writer =
-            ArrowWriter::try_new_with_options(Vec::new(), self.schema.clone(), options)
-                .map_err(|e| failed(&self.path, e))?;
+        let writer = ArrowWriter::try_new_with_options(Vec::new(), self.schema.clone(), options)
+            .map_err(|e| failed(&self.path, e))?;
         self.encoder = Encoder::Writing(Box::new(writer));
         for rows in &sample {
             self.encode(rows).await?;
@@ -174,9 +174,7 @@ impl FileWriter {
     /// Bytes of memory held.
     pub fn memory_bytes(&self) -> u64 {
         match &self.encoder {
-            Encoder::Sampling(sample) => {
-                sample.iter().map(slice_bytes).sum()
-            }
+            Encoder::Sampling(sample) => sample.iter().map(slice_bytes).sum(),
             Encoder::Writing(writer) => (writer.memory_size() + writer.inner().capacity()) as u64,
         }
     }

@@ -40,8 +40,9 @@ impl Temporary {
         let failed = |e| io_error("create a file", target, e);
         self.file.sync_all().map_err(failed)?;
         let linked = match fs::hard_link(&self.path, target) {
-            Err(e) if e.kind() == Io::NotFound => make_parent(target)
-                .and_then(|()| fs::hard_link(&self.path, target)),
+            Err(e) if e.kind() == Io::NotFound => {
+                make_parent(target).and_then(|()| fs::hard_link(&self.path, target))
+            }
             linked => linked,
         };
         match linked {
@@ -57,7 +58,9 @@ impl Temporary {
         self.file.sync_all().map_err(failed)?;
         match fs::rename(&self.path, target) {
             Err(e) if e.kind() == Io::NotFound => {
-                make_parent(target).and_then(|()| fs::rename(&self.path, target)).map_err(failed)?;
+                make_parent(target)
+                    .and_then(|()| fs::rename(&self.path, target))
+                    .map_err(failed)?;
             }
             renamed => renamed.map_err(failed)?,
         }

@@ -27,11 +27,7 @@ pub(crate) struct Missing {
 
 impl Missing {
     /// Follows the mapping of the batch's columns to the lake's. Deletes lack nothing.
-    pub(crate) fn new(
-        absent: Option<&AbsentCells>,
-        columns: &[Option<usize>],
-        ops: &[Op],
-    ) -> Self {
+    pub(crate) fn new(absent: Option<&AbsentCells>, columns: &[Option<usize>], ops: &[Op]) -> Self {
         let is_set = BooleanBuffer::collect_bool(ops.len(), |row| ops[row] != Op::Delete);
         let mask = |column: usize| {
             let absent = absent?.columns.iter().find(|a| a.column as usize == column)?;
@@ -81,7 +77,10 @@ impl Fetched {
             reader.stream(schema, &RowChoice::Only(numbers.clone()))?.try_collect().await?;
         let rows = concat_batches(schema, &batches).map_err(|e| bug().caused_by(e))?;
         if rows.num_rows() as u64 != numbers.len() {
-            return Err(Error::new(ErrorKind::Corrupt, "a data file has fewer rows than its places say"));
+            return Err(Error::new(
+                ErrorKind::Corrupt,
+                "a data file has fewer rows than its places say",
+            ));
         }
         Ok(Self { rows, numbers })
     }

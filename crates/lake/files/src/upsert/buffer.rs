@@ -69,8 +69,10 @@ impl Buffer {
         }
         let keys = batch.keys.iter().zip(&batch.live).filter(|(_, live)| **live);
         let keys = keys.map(|(key, _)| *key).collect();
-        let rows = filter_record_batch(&batch.rows, &BooleanArray::from(batch.live))
-            .map_err(|e| Error::new(ErrorKind::Bug, "live rows could not be chosen").caused_by(e))?;
+        let rows =
+            filter_record_batch(&batch.rows, &BooleanArray::from(batch.live)).map_err(|e| {
+                Error::new(ErrorKind::Bug, "live rows could not be chosen").caused_by(e)
+            })?;
         Ok(Some((rows, keys)))
     }
 }

@@ -117,10 +117,12 @@ impl EpochFiles {
         };
         match &self.keys {
             Keys::Append => Box::new(std::iter::empty()),
-            Keys::Keyed(spots) => Box::new(spots.iter().filter_map(move |(key, spot)| match spot {
-                Spot::Here(own) => in_file(own).map(|place| (*key, place)),
-                Spot::Gone | Spot::Owed => None,
-            })),
+            Keys::Keyed(spots) => {
+                Box::new(spots.iter().filter_map(move |(key, spot)| match spot {
+                    Spot::Here(own) => in_file(own).map(|place| (*key, place)),
+                    Spot::Gone | Spot::Owed => None,
+                }))
+            }
             Keys::Counted(rows) => Box::new(rows.iter().flat_map(move |(key, equals)| {
                 equals.own.iter().filter_map(move |own| in_file(own).map(|place| (*key, place)))
             })),

@@ -129,9 +129,8 @@ impl Files {
 
     /// Deletes files in which no row is alive. All files must be closed.
     pub(crate) async fn drop_dead(&mut self) -> Result<()> {
-        let is_dead = |file: &&OwnFile| {
-            file.done.as_ref().is_some_and(|done| done.rows == file.dead.len())
-        };
+        let is_dead =
+            |file: &&OwnFile| file.done.as_ref().is_some_and(|done| done.rows == file.dead.len());
         delete_files(&self.store, self.files.iter().filter(is_dead).map(|f| f.path.as_str()))
             .await?;
         for file in &mut self.files {

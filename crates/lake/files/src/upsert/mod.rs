@@ -15,6 +15,7 @@ mod base;
 mod buffer;
 mod epoch;
 pub(crate) mod files;
+mod fitted;
 mod state;
 mod writer;
 
@@ -23,8 +24,8 @@ pub(crate) mod random;
 #[cfg(test)]
 mod tests;
 
-pub use epoch::{EpochFiles, FileDeletes, NewFile};
 pub(crate) use epoch::KEYS_AT_ONCE;
+pub use epoch::{EpochFiles, FileDeletes, NewFile};
 pub use writer::EpochWriter;
 
 /// Where and how an epoch's files are written.

@@ -168,7 +168,8 @@ impl Model {
 }
 
 fn text(random: &mut Random) -> Option<String> {
-    (random.below(5) > 0).then(|| format!("{}-{}", random.below(1000), "x".repeat(random.below(30) as usize)))
+    (random.below(5) > 0)
+        .then(|| format!("{}-{}", random.below(1000), "x".repeat(random.below(30) as usize)))
 }
 
 fn change(random: &mut Random, keys: u64) -> Change {
@@ -221,8 +222,7 @@ impl World {
             target_file_bytes: [1, 1 << 20][random.below(2) as usize],
             ..EpochOptions::new("t/data", "c")
         };
-        let work =
-            Compaction::new(&self.head, &chosen, self.layout.clone(), options).unwrap();
+        let work = Compaction::new(&self.head, &chosen, self.layout.clone(), options).unwrap();
         self.running = Some(Running { compacted: work.run(&self.store).await.unwrap() });
     }
 
@@ -268,7 +268,12 @@ async fn random_epochs(seed: u64) {
         let mut epoch = writer.finish(&world.head).await.unwrap();
         assert!(writer.is_empty());
         let owed = epoch.unresolved.as_ref().map(|rows| {
-            rows.column(0).as_primitive::<Int64Type>().values().iter().copied().collect::<BTreeSet<_>>()
+            rows.column(0)
+                .as_primitive::<Int64Type>()
+                .values()
+                .iter()
+                .copied()
+                .collect::<BTreeSet<_>>()
         });
         assert_eq!(owed.unwrap_or_default(), model.owed, "seed {seed}: unresolved");
         if random.below(3) == 0 && world.end_compaction() {
@@ -347,7 +352,8 @@ async fn random_keyless_epochs(seed: u64) {
 
 /// A change of a table without a key, applied to the model.
 fn keyless(random: &mut Random, model: &mut Vec<(i64, Cells)>) -> Change {
-    let row = (random.below(3) as i64, (random.below(2) as i64, Some(format!("{}", random.below(2)))));
+    let row =
+        (random.below(3) as i64, (random.below(2) as i64, Some(format!("{}", random.below(2)))));
     if model.is_empty() || random.below(5) < 2 {
         model.push(row.clone());
         let (id, (a, t)) = row;
@@ -466,7 +472,8 @@ async fn a_column_that_comes_within_an_epoch_leaves_older_rows_as_they_are() {
     writer.write(&batch(&[set(2, 20, "y")], true), &MAPPING, &world.head).await.unwrap();
     let mut fields: Vec<_> = world.layout.schema().fields().iter().cloned().collect();
     fields.insert(1, Arc::new(field("new", DataType::Date32, 9)));
-    let wide = TableLayout::new("t", Arc::new(Schema::new(fields)), Identity::Key(vec![0])).unwrap();
+    let wide =
+        TableLayout::new("t", Arc::new(Schema::new(fields)), Identity::Key(vec![0])).unwrap();
     writer.evolve(wide, &mut world.head).await.unwrap();
     let mapping = [Some(0), None, Some(1), Some(2)];
     let mut base = set(2, 21, "");

@@ -1,5 +1,5 @@
 //! The asynchronous shell of an epoch: reads what the plan needs, carries the plan out.
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
@@ -11,6 +11,7 @@ use super::base::{Bases, Fetched, Missing, group};
 use super::buffer::Buffer;
 use super::epoch::{EpochFiles, touched_places};
 use super::files::{Files, OwnPlace};
+use super::fitted::Fitted;
 use super::state::{Base, BufferPlace, Changes, KeyMap, Keys, Own, Plan, Spot};
 use super::{EpochOptions, pieces};
 use crate::head::Head;
@@ -130,7 +131,9 @@ impl EpochWriter {
         let images = whole.map_or(0, |b| b.at.iter().filter(is_update).count());
         let what = match self.layout.identity() {
             Identity::Key(_) => return Ok(()),
-            Identity::Append if !only_adds => "an update or delete of a table that is only appended to",
+            Identity::Append if !only_adds => {
+                "an update or delete of a table that is only appended to"
+            }
             Identity::WholeRow if images < updates => {
                 "an update without its whole before image in a table without a key"
             }
@@ -413,69 +416,5 @@ fn no_keys(layout: &TableLayout) -> Keys {
         Identity::Append => Keys::Append,
         Identity::Key(_) => Keys::Keyed(KeyMap::default()),
         Identity::WholeRow => Keys::Counted(KeyMap::default()),
-    }
-}
-
-/// A batch in the lake's columns, with its keys.
-struct Fitted {
-    rows: RecordBatch,
-    keys: Vec<KeyHash>,
-    before: Option<RecordBatch>,
-    /// Where in `before` each row's image is.
-    before_at: HashMap<usize, usize>,
-    before_keys: Vec<Option<KeyHash>>,
-    before_is_whole: bool,
-}
-
-impl Fitted {
-    fn new(batch: &ChangeBatch, columns: &[Option<usize>], layout: &TableLayout) -> Result<Self> {
-        let rows = layout.fit(&batch.rows, columns)?;
-        let mut fitted = Self {
-            keys: Self::hash(layout, &rows)?,
-            rows,
-            before: None,
-            before_at: HashMap::new(),
-            before_keys: vec![None; batch.len()],
-            before_is_whole: false,
-        };
-        if let Some(before) = &batch.before {
-            let images = layout.fit(&before.rows, columns)?;
-            let keys = Self::hash(layout, &images)?;
-            let at = before.at.iter().map(|row| *row as usize).filter(|row| *row < batch.len());
-            for (image, row) in at.enumerate() {
-                fitted.before_at.insert(row, image);
-                // A deleted row is its own before image.
-                if batch.ops[row] == Op::Update {
-                    fitted.before_keys[row] = keys.get(image).copied();
-                }
-            }
-            fitted.before = Some(images);
-            fitted.before_is_whole = !before.key_only;
-        }
-        Ok(fitted)
-    }
-
-    /// Fills in all missing cells from whole before images: without them the row has no identity.
-    fn complete_from_images(
-        &mut self,
-        incomplete: &[bool],
-        missing: &Missing,
-        layout: &TableLayout,
-    ) -> Result<()> {
-        let rows = (0..incomplete.len()).filter(|row| incomplete[*row]);
-        let bases: Vec<_> = rows.map(|row| (row, Base::Before)).collect();
-        let before = self.before.as_ref().map(|rows| (&self.before_at, rows));
-        let (own, lake, buffered) = Default::default();
-        let bases = Bases { batch: 0, rows: &bases, before, buffered, own: &own, lake: &lake };
-        self.rows = bases.complete(&self.rows, missing)?;
-        self.keys = Self::hash(layout, &self.rows)?;
-        Ok(())
-    }
-
-    fn hash(layout: &TableLayout, rows: &RecordBatch) -> Result<Vec<KeyHash>> {
-        match layout.identity() {
-            Identity::Append => Ok(Vec::new()),
-            _ => layout.hash(rows),
-        }
     }
 }

@@ -113,9 +113,8 @@ async fn every_type_comes_back() {
 async fn metrics_tell_what_the_file_holds() {
     let (_folder, store) = open();
     let file = written(&store, &[every_type()], WriterOptions::default()).await;
-    let column = |id: i32| -> &ColumnMetrics {
-        file.columns.iter().find(|c| c.field_id == id).unwrap()
-    };
+    let column =
+        |id: i32| -> &ColumnMetrics { file.columns.iter().find(|c| c.field_id == id).unwrap() };
     let bounds = |id: i32| (column(id).lower.clone(), column(id).upper.clone());
     let both = |lower, upper| (Some(lower), Some(upper));
     assert!(file.columns.iter().all(|c| c.bytes > 0));
@@ -163,7 +162,8 @@ async fn a_column_of_nulls_or_nans_has_no_bounds() {
     let (_folder, store) = open();
     let nulls: ArrayRef = Arc::new(Int64Array::from(vec![None, None]));
     let nans: ArrayRef = Arc::new(Float64Array::from(vec![f64::NAN, f64::NAN]));
-    let file = written(&store, &[batch(vec![("n", nulls), ("f", nans)])], WriterOptions::default()).await;
+    let file =
+        written(&store, &[batch(vec![("n", nulls), ("f", nans)])], WriterOptions::default()).await;
     assert_eq!((file.columns[0].nulls, &file.columns[0].lower), (Some(2), &None));
     assert_eq!((file.columns[1].nans, &file.columns[1].upper), (Some(2), &None));
 }
@@ -172,8 +172,18 @@ fn many(rows: i64) -> RecordBatch {
     batch(vec![
         ("id", Arc::new(Int64Array::from_iter_values(0..rows))),
         ("random", Arc::new(Int64Array::from_iter_values((0..rows).map(scramble)))),
-        ("state", Arc::new(StringArray::from_iter_values((0..rows).map(|n| ["new", "paid", "sent"][n as usize % 3])))),
-        ("name", Arc::new(StringArray::from_iter_values((0..rows).map(|n| format!("{:x}", scramble(n)))))),
+        (
+            "state",
+            Arc::new(StringArray::from_iter_values(
+                (0..rows).map(|n| ["new", "paid", "sent"][n as usize % 3]),
+            )),
+        ),
+        (
+            "name",
+            Arc::new(StringArray::from_iter_values(
+                (0..rows).map(|n| format!("{:x}", scramble(n))),
+            )),
+        ),
     ])
 }
 
@@ -200,7 +210,10 @@ async fn encodings_fit_their_columns_and_row_groups_are_bounded() {
     assert!(has(2, Encoding::RLE_DICTIONARY));
     assert!(has(3, Encoding::DELTA_LENGTH_BYTE_ARRAY) && !has(3, Encoding::RLE_DICTIONARY));
     let metrics = &file.columns[0];
-    assert_eq!((&metrics.lower, &metrics.upper), (&Some(Bound::Long(0)), &Some(Bound::Long(299_999))));
+    assert_eq!(
+        (&metrics.lower, &metrics.upper),
+        (&Some(Bound::Long(0)), &Some(Bound::Long(299_999)))
+    );
     // Rows are found by their number across row groups.
     let choice = RowChoice::Only([0, 99_999, 100_000, 299_999].into_iter().collect());
     let found = read(&store, &rows.schema(), &choice).await;
@@ -257,4 +270,60 @@ async fn a_damaged_file_is_corrupt_and_nothing_panics() {
     std::fs::write(&path, b"PAR1").unwrap();
     let error = DataFileReader::open(&store, "t/x.parquet").await.err().unwrap();
     assert_eq!(error.kind(), lakeward_core::ErrorKind::Corrupt);
+}
+
+/// Prints what PyArrow and DuckDB read, one line a column.
+const FOREIGN: &str = r#"
+import sys, pyarrow.parquet as pq, duckdb
+table = pq.read_table(sys.argv[1])
+for name in table.column_names:
+    values = [v.hex() if isinstance(v, bytes) else str(v) for v in table[name].to_pylist()]
+    print(name, *values, sep="|")
+rows = duckdb.sql(f"select uuid, dec38, bytes, date from '{sys.argv[1]}'").fetchall()
+print(*[str(v) for row in rows for v in row], sep="|")
+"#;
+
+/// Judged by foreign readers where they are installed.
+#[tokio::test]
+async fn foreign_readers_read_every_type() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../..");
+    let python = root.join("target/readers/venv/bin/python");
+    if !python.exists() {
+        return;
+    }
+    let (folder, store) = open();
+    written(&store, &[every_type()], WriterOptions::default()).await;
+    let output = std::process::Command::new(python)
+        .args(["-c", FOREIGN])
+        .arg(folder.path().join("t/x.parquet"))
+        .env("TZ", "UTC")
+        .output()
+        .unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{error}");
+    let told = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<_> = told.lines().collect();
+    let expected = [
+        "bool|True|None|False",
+        "int|-2147483648|None|2147483647",
+        "long|-9223372036854775808|None|9223372036854775807",
+        "float|nan|None|-1.5",
+        "double|2.5|nan|-0.5",
+        "dec9|-0.05|None|0.07",
+        "dec18|-5.00|None|7.00",
+        "dec38|-100000000000000000000000000000000000.00|None|100000000000000000000000000000000000.00",
+        "text|ä|None|",
+        "bytes|ff00|None|",
+        "date|0001-01-01|None|2022-01-08",
+        "time|00:00:00|None|23:59:59.999999",
+        "at|1969-12-31 23:59:59.999999|None|1970-01-01 00:00:00.000001",
+        "zoned|1969-12-31 23:59:59.999999+00:00|None|1970-01-01 00:00:00.000001+00:00",
+        "uuid|ffffffff-ffff-ffff-ffff-ffffffffffff|None|01010101-0101-0101-0101-010101010101",
+        "list|[1, None, 3]|None|[]",
+    ];
+    for (line, expected) in lines.iter().zip(expected) {
+        assert_eq!(*line, expected);
+    }
+    let duckdb = lines[16];
+    assert!(duckdb.starts_with("ffffffff-ffff-ffff-ffff-ffffffffffff|-1000"), "{duckdb}");
 }

@@ -63,7 +63,9 @@ async fn of_many_creators_exactly_one_wins() {
     let creators: Vec<_> = (0..32)
         .map(|n| {
             let store = store.clone();
-            tokio::spawn(async move { store.create("race/x", format!("{n}").into()).await.unwrap() })
+            tokio::spawn(
+                async move { store.create("race/x", format!("{n}").into()).await.unwrap() },
+            )
         })
         .collect();
     let mut winners = Vec::new();

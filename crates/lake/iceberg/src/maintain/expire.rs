@@ -56,14 +56,16 @@ pub(super) fn plan(table: &IcebergTable, policy: &UpkeepPolicy) -> Result<Option
         return Ok(None);
     }
     let kept = kept(&head.metadata, policy, now());
-    let snapshots: Vec<i64> = head
-        .metadata
-        .snapshots()
-        .map(|s| s.snapshot_id())
-        .filter(|id| !kept.contains(id))
-        .collect();
+    let ids = head.metadata.snapshots().map(|s| s.snapshot_id());
+    let mut snapshots: Vec<i64> = ids.filter(|id| !kept.contains(id)).collect();
     let enough = if policy.force_expire { 1 } else { SNAPSHOTS_WORTH_EXPIRING };
     if snapshots.len() < enough {
+        return Ok(None);
+    }
+    // Asked last: it is the costly question.
+    let referenced = referenced(&head.metadata);
+    snapshots.retain(|id| !referenced.contains(id));
+    if snapshots.is_empty() {
         return Ok(None);
     }
     Ok(Some(Work {
@@ -74,7 +76,7 @@ pub(super) fn plan(table: &IcebergTable, policy: &UpkeepPolicy) -> Result<Option
     }))
 }
 
-/// Snapshots that must stay: named by a reference, by the policy or by a mark, or young.
+/// Snapshots that must stay whether referenced or not: named by the policy or by a mark, current, or young.
 fn kept(metadata: &TableMetadata, policy: &UpkeepPolicy, now: Duration) -> HashSet<i64> {
     let oldest_ms =
         i64::try_from(now.saturating_sub(policy.retain).as_millis()).unwrap_or(i64::MAX);
@@ -83,7 +85,7 @@ fn kept(metadata: &TableMetadata, policy: &UpkeepPolicy, now: Duration) -> HashS
     let named = policy.keep.iter().filter_map(|version| version.0.parse().ok());
     let marks = metadata.properties().iter().filter(|(key, _)| is_mark_snapshot(key));
     let marked = marks.filter_map(|(_, id)| id.parse().ok());
-    young.chain(named).chain(marked).chain(referenced(metadata)).collect()
+    young.chain(named).chain(marked).chain(metadata.current_snapshot_id()).collect()
 }
 
 fn is_mark_snapshot(property: &str) -> bool {

@@ -28,8 +28,12 @@ pub(crate) async fn plan(
     }
     expire::finish_interrupted(table).await?;
     let expiry_first = policy.force_expire && !policy.force_compact;
-    if !expiry_first && let Some(work) = compact::plan(table, policy) {
+    let compact = (policy.compact && !expiry_first) || policy.force_compact;
+    if compact && let Some(work) = compact::plan(table, policy) {
         return Ok(Some(Box::new(work)));
+    }
+    if !policy.expire && !policy.force_expire {
+        return Ok(None);
     }
     let work = expire::plan(table, policy)?;
     Ok(work.map(|work| Box::new(work) as Box<dyn Upkeep>))

@@ -237,7 +237,8 @@ async fn a_rollback_by_someone_else_is_told_and_not_followed() {
         table.write(inserts(&schema, &[row![n, "a", n]])).await.unwrap();
         land(&mut table, &schema).await;
     }
-    let first = "first = min(table.metadata.snapshots, key=lambda s: s.sequence_number).snapshot_id\n";
+    let first =
+        "first = min(table.metadata.snapshots, key=lambda s: s.sequence_number).snapshot_id\n";
     // A branch on an old version is no rollback.
     let branch = "table.manage_snapshots().create_branch(first, 'old').commit()";
     world.execute(Some("t"), &format!("{first}{branch}"));
@@ -306,6 +307,27 @@ async fn tables_of_others_are_refused() {
         (refused.kind(), refused.context("made_by")),
         (ErrorKind::Config, Some("shop/lake"))
     );
+}
+
+#[tokio::test]
+async fn a_column_that_another_writer_dropped_is_told_and_a_copy_brings_it_back() {
+    let world = World::new().await;
+    let schema = people("t");
+    let mut table = world.table(&schema).await;
+    table.write(inserts(&schema, &[row![1, "a", 1]])).await.unwrap();
+    land(&mut table, &schema).await;
+    let drop = "update = table.update_schema()\nupdate.delete_column('name')\nupdate.add_column('theirs', \
+                __import__('pyiceberg.types').types.IntegerType())\nupdate.commit()";
+    world.execute(Some("t"), drop);
+    let error = table.last_commit().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt, "{error:?}");
+    let mut copy = world.sink.open_table(&schema, Slot::Copy(2)).await.unwrap();
+    copy.write(inserts(&schema, &[row![1, "again", 1]])).await.unwrap();
+    let staged = copy.stage().await.unwrap();
+    committed(copy.commit(staged, permit(None, mark(&schema, 2, 2), true)).await);
+    let found = world.read("t");
+    assert_eq!(found.columns, ["id", "name", "n"]);
+    found.assert(&[row![1, "again", 1]]);
 }
 
 #[tokio::test]

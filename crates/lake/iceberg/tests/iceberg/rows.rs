@@ -273,6 +273,26 @@ async fn names_that_are_no_paths_make_tables_all_the_same() {
 }
 
 #[tokio::test]
+async fn a_data_file_never_has_more_than_one_delete_file() {
+    let world = World::new().await;
+    let schema = people("t");
+    let mut table = world.table(&schema).await;
+    let rows: Vec<_> = (0..5i64).map(|n| row![n, "a", n]).collect();
+    table.write(inserts(&schema, &rows)).await.unwrap();
+    land(&mut table, &schema).await;
+    for n in 0..4i64 {
+        table.write(changes(&schema, &[(Op::Delete, row![n, (), ()])])).await.unwrap();
+        land(&mut table, &schema).await;
+        let deletes = "result = [len(task.delete_files) for task in table.scan().plan_files()]";
+        assert_eq!(world.execute(Some("t"), deletes), json!([1]));
+    }
+    world.read("t").assert(&[row![4, "a", 4]]);
+    let totals = "s = table.current_snapshot().summary; \
+                  result = [s['total-delete-files'], s['total-position-deletes'], s.operation.value]";
+    assert_eq!(world.execute(Some("t"), totals), json!(["1", "4", "delete"]));
+}
+
+#[tokio::test]
 async fn many_commits_keep_few_manifests_and_metadata_files() {
     let world = World::new().await;
     let schema = people("t");
@@ -294,27 +314,4 @@ async fn many_commits_keep_few_manifests_and_metadata_files() {
         "s = table.current_snapshot().summary; result = [int(s['total-records']) - int(s['total-position-deletes']), int(s['total-data-files'])]",
     );
     assert_eq!(totals, json!([61, 60]));
-    let per_file = world.execute(
-        Some("t"),
-        "result = max(len(task.delete_files) for task in table.scan().plan_files())",
-    );
-    assert_eq!(per_file, json!(1));
-}
-
-#[tokio::test]
-async fn zz_speed() {
-    let world = World::new().await;
-    let schema = people("t");
-    let mut table = world.table(&schema).await;
-    let mut start = std::time::Instant::now();
-    for n in 0..1500i64 {
-        table.write(inserts(&schema, &[row![n % 50, "a", n], row![1000, "hot", n]])).await.unwrap();
-        land(&mut table, &schema).await;
-        if n % 250 == 249 {
-            let files = world.files("public/t/metadata");
-            let json = files.iter().filter(|f| f.ends_with(".metadata.json")).map(|f| std::fs::metadata(world.path().join(f)).unwrap().len()).max();
-            eprintln!("{n}: {:?} a commit, {} metadata files, metadata {json:?} bytes", start.elapsed() / 250, files.len());
-            start = std::time::Instant::now();
-        }
-    }
 }

@@ -400,6 +400,8 @@ pub(crate) fn committed(outcome: CommitOutcome) -> CommitMark {
 
 pub(crate) fn policy() -> UpkeepPolicy {
     UpkeepPolicy {
+        compact: true,
+        expire: true,
         force_compact: false,
         force_expire: false,
         target_file_bytes: 128 << 20,

@@ -105,7 +105,8 @@ pub(super) fn judge(facts: &Facts, settings: &Settings) -> Vec<Finding> {
 
 fn settings_of_server(facts: &Facts, findings: &mut Vec<Finding>) {
     if facts.standby {
-        let message = format!("{} is a standby; a publication needs its primary", facts.version.product);
+        let message =
+            format!("{} is a standby; a publication needs its primary", facts.version.product);
         findings.push(refused("server", message, "set `host` to the primary"));
     }
     if facts.wal_level != "logical" {
@@ -138,14 +139,20 @@ fn settings_of_server(facts: &Facts, findings: &mut Vec<Finding>) {
     } else {
         findings.push(note(
             "max_slot_wal_keep_size",
-            format!("a pipeline that falls {} MiB behind must load its tables again", facts.slot_keep_mib),
+            format!(
+                "a pipeline that falls {} MiB behind must load its tables again",
+                facts.slot_keep_mib
+            ),
             "raise max_slot_wal_keep_size if that is less than a day of log",
         ));
     }
     if !facts.idle_timeout.starts_with('0') {
         findings.push(warning(
             "idle_replication_slot_timeout",
-            format!("a pipeline that stands still for {} must load its tables again", facts.idle_timeout),
+            format!(
+                "a pipeline that stands still for {} must load its tables again",
+                facts.idle_timeout
+            ),
             "ALTER SYSTEM SET idle_replication_slot_timeout = 0",
         ));
     }
@@ -213,4 +220,96 @@ fn existing_publication(found: &Publication, settings: &Settings, findings: &mut
         format!("cannot be used: {why}{list}"),
         "set another `publication`, or drop this one and let the pipeline make its own",
     ));
+}
+
+#[cfg(test)]
+mod tests {
+    use lakeward_core::Severity;
+    use serde_json::json;
+
+    use super::*;
+    use crate::config::settings_with;
+
+    fn fit() -> Facts {
+        Facts {
+            version: Version { product: "PostgreSQL 16.1".into(), major: 16 },
+            wal_level: "logical".into(),
+            standby: false,
+            slots_free: 1,
+            senders_free: 1,
+            may_replicate: true,
+            may_create: true,
+            slot_keep_mib: 1024,
+            idle_timeout: "0".into(),
+            slot: None,
+            publication: None,
+        }
+    }
+
+    fn slot() -> Slot {
+        Slot {
+            plugin: Some("pgoutput".into()),
+            database: Some("postgres".into()),
+            temporary: false,
+            two_phase: false,
+            active_pid: None,
+            wal_status: Some("reserved".into()),
+            confirmed: Some(7),
+        }
+    }
+
+    /// What is worse than a note, by what it is about.
+    fn worse(facts: &Facts) -> Vec<(String, Severity)> {
+        let findings = judge(facts, &settings_with(json!({})));
+        assert!(findings.iter().all(|f| !f.remedy.is_empty()));
+        let worse = findings.into_iter().filter(|f| f.severity != Severity::Note);
+        worse.map(|f| (f.about, f.severity)).collect()
+    }
+
+    /// What a fit server becomes.
+    type Change = fn(&mut Facts);
+
+    #[test]
+    fn each_fact_has_its_finding() {
+        assert_eq!(worse(&fit()), []);
+        let (refused, warning) = (Severity::Refused, Severity::Warning);
+        let cases: [(Change, &str, Severity); 10] = [
+            (|f| f.standby = true, "server", refused),
+            (|f| f.wal_level = "replica".into(), "wal_level", refused),
+            (|f| f.slots_free = 0, "max_replication_slots", refused),
+            (|f| f.senders_free = 0, "max_wal_senders", refused),
+            (|f| f.may_replicate = false, "user", refused),
+            (|f| f.may_create = false, "user", refused),
+            (|f| f.idle_timeout = "1d".into(), "idle_replication_slot_timeout", warning),
+            (|f| f.slot = Some(Slot { temporary: true, ..slot() }), "slot lakeward_shop", refused),
+            (
+                |f| f.slot = Some(Slot { wal_status: Some("lost".into()), ..slot() }),
+                "slot lakeward_shop",
+                refused,
+            ),
+            (
+                |f| f.slot = Some(Slot { wal_status: Some("unreserved".into()), ..slot() }),
+                "slot lakeward_shop",
+                warning,
+            ),
+        ];
+        for (change, about, severity) in cases {
+            let mut facts = fit();
+            change(&mut facts);
+            assert_eq!(worse(&facts), [(about.to_owned(), severity)]);
+        }
+    }
+
+    #[test]
+    fn a_slot_that_is_ours_needs_no_free_one() {
+        let facts = Facts { slots_free: 0, slot: Some(slot()), ..fit() };
+        assert_eq!(worse(&facts), []);
+    }
+
+    #[test]
+    fn old_servers_are_refused() {
+        let version = |major| Version { product: format!("PostgreSQL {major}.1"), major };
+        assert_eq!(too_old(&version(13)).map(|f| f.severity), Some(Severity::Refused));
+        assert_eq!(too_old(&version(14)), None);
+    }
 }

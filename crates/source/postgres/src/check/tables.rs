@@ -49,7 +49,9 @@ fn explain(table: &TableId, obstacle: Obstacle) -> Finding {
         Obstacle::Partitioned => refused(
             about,
             "is partitioned, which is not supported yet",
-            format!("{exclude}; its partitions are followed as tables of their own if they are selected"),
+            format!(
+                "{exclude}; its partitions are followed as tables of their own if they are selected"
+            ),
         ),
         Obstacle::NotATable => {
             warning(about, "is a view or a foreign table and is not followed", exclude)
@@ -63,12 +65,16 @@ fn explain(table: &TableId, obstacle: Obstacle) -> Finding {
         Obstacle::NoIdentity => refused(
             about,
             "has no replica identity: once published, its own UPDATE and DELETE would fail",
-            format!("ALTER TABLE {name} REPLICA IDENTITY FULL, or give it a primary key, or {exclude}"),
+            format!(
+                "ALTER TABLE {name} REPLICA IDENTITY FULL, or give it a primary key, or {exclude}"
+            ),
         ),
         Obstacle::GeneratedKey => refused(
             about,
             "is identified by a generated column, which the log does not carry",
-            format!("ALTER TABLE {name} REPLICA IDENTITY USING INDEX another unique index, or {exclude}"),
+            format!(
+                "ALTER TABLE {name} REPLICA IDENTITY USING INDEX another unique index, or {exclude}"
+            ),
         ),
     }
 }
@@ -80,7 +86,9 @@ fn rights(candidate: &Candidate, published: bool, findings: &mut Vec<Finding>) {
         findings.push(refused(
             about.clone(),
             "may not be read by the user",
-            format!("GRANT USAGE ON SCHEMA {schema} TO the user; GRANT SELECT ON {name} TO the user"),
+            format!(
+                "GRANT USAGE ON SCHEMA {schema} TO the user; GRANT SELECT ON {name} TO the user"
+            ),
         ));
     }
     if candidate.filtered {
@@ -94,7 +102,9 @@ fn rights(candidate: &Candidate, published: bool, findings: &mut Vec<Finding>) {
         findings.push(refused(
             about,
             "is not owned by the user, who therefore cannot publish it",
-            format!("GRANT the table's owner TO the user, or add {name} to the publication as its owner"),
+            format!(
+                "GRANT the table's owner TO the user, or add {name} to the publication as its owner"
+            ),
         ));
     }
 }

@@ -37,9 +37,12 @@ pub(super) async fn authenticate(
         }
         SASL => scram(connection, settings, &body).await?,
         _ => {
-            return Err(Error::new(ErrorKind::Unsupported, "the server asks for another way to log in")
-                .with("user", &settings.user)
-                .remedied("let pg_hba.conf ask this user for scram-sha-256"));
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "the server asks for another way to log in",
+            )
+            .with("user", &settings.user)
+            .remedied("let pg_hba.conf ask this user for scram-sha-256"));
         }
     }
     match challenge(connection).await? {
@@ -48,7 +51,11 @@ pub(super) async fn authenticate(
     }
 }
 
-async fn scram(connection: &mut ReplicationConnection, settings: &Settings, offered: &[u8]) -> Result<()> {
+async fn scram(
+    connection: &mut ReplicationConnection,
+    settings: &Settings,
+    offered: &[u8],
+) -> Result<()> {
     let name = SCRAM_SHA_256.as_bytes();
     if !offered.split(|byte| *byte == 0).any(|mechanism| mechanism == name) {
         return Err(Error::new(ErrorKind::Unsupported, "the server offers no SCRAM-SHA-256"));

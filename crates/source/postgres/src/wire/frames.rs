@@ -5,12 +5,16 @@
 //! gather while there is a backlog, and the first byte after a pause is still read at once.
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::task::Poll;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use lakeward_core::{Error, ErrorKind, Result};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::{Instant, sleep_until};
+
+use super::socket::Glance;
 
 /// How long bytes gather. Longer gains little; shorter loses the gain (a tokio timer has no finer grain).
 const GATHER: Duration = Duration::from_millis(1);
@@ -28,6 +32,7 @@ pub struct Frames {
     end: usize,
     last_read: Option<Instant>,
     last_bytes: usize,
+    glance: Glance,
 }
 
 /// One protocol message, in place.
@@ -48,7 +53,19 @@ impl Default for Frames {
 impl Frames {
     /// Nothing read yet.
     pub fn new() -> Self {
-        Self { buffer: vec![0; ROOM], start: 0, end: 0, last_read: None, last_bytes: 0 }
+        Self {
+            buffer: vec![0; ROOM],
+            start: 0,
+            end: 0,
+            last_read: None,
+            last_bytes: 0,
+            glance: Glance::default(),
+        }
+    }
+
+    /// Set while [`try_fill`](Frames::try_fill) looks: a socket that knows it does not ask to be woken.
+    pub(super) fn glance(&self) -> Glance {
+        Arc::clone(&self.glance)
     }
 
     /// The first message, if it is whole. It stays until [`consume`](Frames::consume).
@@ -113,17 +130,41 @@ impl Frames {
         socket: &mut S,
     ) -> std::io::Result<Option<usize>> {
         self.make_room();
-        poll_fn(|cx| match self.poll_read(socket, cx) {
+        self.glance.store(true, Ordering::Relaxed);
+        let read = poll_fn(|cx| match self.poll_all(socket, cx) {
             Poll::Ready(read) => Poll::Ready(read.map(Some)),
             Poll::Pending => Poll::Ready(Ok(None)),
         })
-        .await
+        .await;
+        self.glance.store(false, Ordering::Relaxed);
+        read
+    }
+
+    /// Reads until the socket is empty or the buffer full: an encrypted socket gives little at a time.
+    fn poll_all<S: AsyncRead + Unpin>(
+        &mut self,
+        socket: &mut S,
+        cx: &mut Context<'_>,
+    ) -> Poll<std::io::Result<usize>> {
+        let mut sum = match self.poll_read(socket, cx) {
+            Poll::Ready(Ok(read)) if read > 0 => read,
+            other => return other,
+        };
+        while self.end < self.buffer.len() {
+            match self.poll_read(socket, cx) {
+                Poll::Ready(Ok(read)) if read > 0 => sum += read,
+                // An end or an error comes again with the next read.
+                _ => break,
+            }
+        }
+        self.last_bytes = sum;
+        Poll::Ready(Ok(sum))
     }
 
     fn poll_read<S: AsyncRead + Unpin>(
         &mut self,
         socket: &mut S,
-        cx: &mut std::task::Context<'_>,
+        cx: &mut Context<'_>,
     ) -> Poll<std::io::Result<usize>> {
         let mut room = ReadBuf::new(&mut self.buffer[self.end..]);
         match Pin::new(socket).poll_read(cx, &mut room) {

@@ -57,15 +57,17 @@ fn meaning(code: &str, step: Step) -> Meaning {
         ("28P01" | "28000", _) => (ErrorKind::Auth, "the server refused the login", Some(LOGIN)),
         ("42501", _) => (ErrorKind::Auth, "the role lacks a right", Some(RIGHT)),
         ("3D000", _) => (ErrorKind::Config, "the database does not exist", None),
-        ("53300", _) => (ErrorKind::Unreachable, "the server has no free connection", Some(SENDERS)),
+        ("53300", _) => {
+            (ErrorKind::Unreachable, "the server has no free connection", Some(SENDERS))
+        }
         ("53400", Step::CreateSlot) => {
             (ErrorKind::Config, "the server has no free replication slot", Some(SLOTS))
         }
         ("42710", Step::CreateSlot) => (ErrorKind::Conflict, "the slot exists already", None),
-        ("55000", Step::CreateSlot) => (ErrorKind::Config, "the server cannot make the slot", Some(LEVEL)),
-        ("55006", _) => {
-            (ErrorKind::Conflict, "another connection uses the slot", Some(IN_USE))
+        ("55000", Step::CreateSlot) => {
+            (ErrorKind::Config, "the server cannot make the slot", Some(LEVEL))
         }
+        ("55006", _) => (ErrorKind::Conflict, "another connection uses the slot", Some(IN_USE)),
         ("42704", Step::Stream) => (ErrorKind::LogGone, "slot or publication is gone", Some(GONE)),
         ("55000" | "58P01", Step::Stream) => {
             (ErrorKind::LogGone, "the server no longer keeps the log of this slot", Some(LOST))
@@ -80,13 +82,15 @@ fn meaning(code: &str, step: Step) -> Meaning {
 const LOGIN: &str = "correct user and password; pg_hba.conf must let this user connect to the \
                      database, for replication too";
 const RIGHT: &str = "grant it: `ALTER ROLE … REPLICATION`";
-const SENDERS: &str = "raise max_wal_senders or max_connections on the server, or close connections";
+const SENDERS: &str =
+    "raise max_wal_senders or max_connections on the server, or close connections";
 const SLOTS: &str = "raise max_replication_slots on the server, or drop a slot that nobody uses";
 const LEVEL: &str = "`ALTER SYSTEM SET wal_level = logical`, then restart the server";
 const IN_USE: &str = "stop the other reader of this slot; a dead one is let go by the server \
                       after wal_sender_timeout";
 const GONE: &str = "what it held cannot be had back: `lakeward resync`";
-const LOST: &str = "raise max_slot_wal_keep_size on the server, drop the slot, then `lakeward resync`";
+const LOST: &str =
+    "raise max_slot_wal_keep_size on the server, drop the slot, then `lakeward resync`";
 
 /// `wal_level` is not `logical`.
 pub(super) fn wal_level() -> Error {

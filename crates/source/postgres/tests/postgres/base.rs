@@ -81,7 +81,11 @@ pub async fn table(source: &Arc<dyn Source>, name: &str) -> Arc<TableSchema> {
 }
 
 /// All rows of a chunk, as text.
-pub async fn read(source: &Arc<dyn Source>, table: &TableSchema, chunk: &Chunk) -> Vec<Vec<String>> {
+pub async fn read(
+    source: &Arc<dyn Source>,
+    table: &TableSchema,
+    chunk: &Chunk,
+) -> Vec<Vec<String>> {
     let reader = source.read_chunk(table, chunk, Arc::new(Delivered::default())).await.unwrap();
     drain(reader).await
 }

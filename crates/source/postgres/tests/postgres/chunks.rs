@@ -23,13 +23,29 @@ const SPLIT: &[(&str, &str, &str)] = &[
     ("small", "id smallint PRIMARY KEY", "i * 32 - 16000"),
     ("texts", "id text PRIMARY KEY", "md5(i::text)"),
     ("texts_c", "id text COLLATE \"C\" PRIMARY KEY", "chr(65 + i % 58) || i"),
-    ("texts_icu", "id text COLLATE \"en-x-icu\" PRIMARY KEY", "chr(192 + i % 60) || ' ' || chr(65 + i % 58) || i"),
-    ("texts_loose", "id text COLLATE loose PRIMARY KEY", "CASE WHEN i % 2 = 0 THEN 'Straße' ELSE 'STRASSE' END || i"),
+    (
+        "texts_icu",
+        "id text COLLATE \"en-x-icu\" PRIMARY KEY",
+        "chr(192 + i % 60) || ' ' || chr(65 + i % 58) || i",
+    ),
+    (
+        "texts_loose",
+        "id text COLLATE loose PRIMARY KEY",
+        "CASE WHEN i % 2 = 0 THEN 'Straße' ELSE 'STRASSE' END || i",
+    ),
     ("padded", "id char(9) PRIMARY KEY", "i::text || CASE WHEN i % 3 = 0 THEN '' ELSE 'x' END"),
     ("uuids", "id uuid PRIMARY KEY", "md5(i::text)::uuid"),
-    ("times", "id timestamptz PRIMARY KEY", "'2020-01-01 00:00:00.000001+00'::timestamptz + i * interval '1 hour'"),
+    (
+        "times",
+        "id timestamptz PRIMARY KEY",
+        "'2020-01-01 00:00:00.000001+00'::timestamptz + i * interval '1 hour'",
+    ),
     ("decimals", "id numeric PRIMARY KEY", "(i - 500) / 7.0"),
-    ("floats", "id float8 PRIMARY KEY", "CASE i WHEN 1 THEN 'NaN' WHEN 2 THEN '-Infinity' ELSE ln(i)::float8 END"),
+    (
+        "floats",
+        "id float8 PRIMARY KEY",
+        "CASE i WHEN 1 THEN 'NaN' WHEN 2 THEN '-Infinity' ELSE ln(i)::float8 END",
+    ),
     ("bytes", "id bytea PRIMARY KEY", "decode(md5(i::text), 'hex')"),
     ("quoted", "id text PRIMARY KEY", "'o''clock \\ \"' || i"),
     ("domains", "id code PRIMARY KEY", "md5(i::text)"),
@@ -38,14 +54,20 @@ const SPLIT: &[(&str, &str, &str)] = &[
     ("nets", "id inet PRIMARY KEY", "'10.0.0.0'::inet + i"),
     ("k_names", "k0 text, k1 int, PRIMARY KEY (k1, k0)", "(i % 17)::text || 'x' || i, i % 40"),
     ("two", "a int, b text, PRIMARY KEY (a, b)", "i % 5, md5(i::text)"),
-    ("three", "a text, b uuid, c int, PRIMARY KEY (c, a, b)", "'t' || i % 3, md5(i::text)::uuid, i % 2"),
+    (
+        "three",
+        "a text, b uuid, c int, PRIMARY KEY (c, a, b)",
+        "'t' || i % 3, md5(i::text)::uuid, i % 2",
+    ),
     ("by_index", "a int NOT NULL, b text NOT NULL", "i % 5, md5(i::text)"),
 ];
 
 const ROWS: usize = 1000;
 
 /// The wheel's server of 18 is built without ICU.
-fn split_cases(icu: bool) -> impl Iterator<Item = &'static (&'static str, &'static str, &'static str)> {
+fn split_cases(
+    icu: bool,
+) -> impl Iterator<Item = &'static (&'static str, &'static str, &'static str)> {
     SPLIT.iter().filter(move |(name, _, _)| icu || !matches!(*name, "texts_icu" | "texts_loose"))
 }
 
@@ -172,9 +194,11 @@ async fn an_empty_table_and_one_without_a_key_are_one_chunk() {
 /// A commit that waits for a standby which never comes is in the log, and no new snapshot sees it.
 async fn a_chunk_waits_for_a_held_commit(version: Version) {
     let server = Arc::new(Postgres::start(version).await.unwrap());
-    let world =
-        World::on(server, "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t VALUES (1, 'old')")
-            .await;
+    let world = World::on(
+        server,
+        "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t VALUES (1, 'old')",
+    )
+    .await;
     let base_source: Arc<dyn Source> =
         Arc::new(lakeward_source_postgres::Postgres::new(Arc::clone(&world.settings)));
     let t = table(&base_source, "t").await;
@@ -201,8 +225,9 @@ async fn a_chunk_waits_for_a_held_commit(version: Version) {
     let delivered = Arc::new(Delivered { ids: vec![xid, TransactionId(3)] });
     let source = Arc::clone(&base_source);
     let (chunk, schema) = (whole.clone(), Arc::clone(&t));
-    let mut reading =
-        tokio::spawn(async move { drain(source.read_chunk(&schema, &chunk, delivered).await.unwrap()).await });
+    let mut reading = tokio::spawn(async move {
+        drain(source.read_chunk(&schema, &chunk, delivered).await.unwrap()).await
+    });
     let barrier_source = Arc::clone(&base_source);
     let mut barrier = tokio::spawn(async move { barrier_source.barrier().await.unwrap() });
     assert!(timeout(A_MOMENT, &mut reading).await.is_err(), "the chunk did not wait");
@@ -271,7 +296,9 @@ async fn a_chunk_that_met_a_rewrite_does_not_read_an_empty_table() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_renamed_table_is_found_and_a_dropped_one_is_said_to_be_gone() {
-    let base = Base::new(Version::V15, "CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)").await;
+    let base =
+        Base::new(Version::V15, "CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)")
+            .await;
     let source = base.source().await;
     let t = table(&source, "t").await;
     base.run("ALTER TABLE t RENAME TO u; CREATE TABLE t (id int PRIMARY KEY, other text)").await;
@@ -297,7 +324,10 @@ async fn a_whole_table_meets_the_log_exactly(version: Version) {
         let writer = world.session().await;
         writers.push(tokio::spawn(async move {
             for i in 0..400 {
-                writer.batch_execute(&format!("INSERT INTO f VALUES ({})", offset + i)).await.unwrap();
+                writer
+                    .batch_execute(&format!("INSERT INTO f VALUES ({})", offset + i))
+                    .await
+                    .unwrap();
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
         }));
@@ -374,4 +404,43 @@ async fn the_stream_reaches_what_the_reader_and_the_head_name() {
     let reader = source.read_chunk(&t, &whole, Arc::default()).await.unwrap();
     model.follow(&mut stream, reader.saw_nothing_after()).await;
     model.follow(&mut stream, &source.head().await.unwrap()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_is_dropped_leaves_no_lock() {
+    let ddl = "CREATE TABLE w (id int PRIMARY KEY, v text); \
+               INSERT INTO w SELECT i, repeat('x', 10000) FROM generate_series(1, 5000) i";
+    let base = Base::new(Version::V15, ddl).await;
+    let source = base.source().await;
+    let w = table(&source, "w").await;
+    let whole = Chunk::Range { from: None, to: None };
+    let mut reader = source.read_chunk(&w, &whole, Arc::default()).await.unwrap();
+    assert!(reader.next().await.unwrap().is_some());
+    let blocked = "SET lock_timeout = '300ms'; ALTER TABLE w ADD c int";
+    assert!(base.session().await.batch_execute(blocked).await.is_err(), "the table was not locked");
+    drop(reader);
+    let free = "SET lock_timeout = '20s'; ALTER TABLE w ADD c int";
+    base.session().await.batch_execute(free).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_restarted_is_found_again() {
+    let server = Arc::new(Postgres::start(Version::V15).await.unwrap());
+    let base =
+        Base::on(server, "CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)").await;
+    let source = base.source().await;
+    let t = table(&source, "t").await;
+    let whole = Chunk::Range { from: None, to: None };
+    assert_eq!(read(&source, &t, &whole).await, [["1"]]);
+    base.server.kill9().await.unwrap();
+    let error = source.discover().await.unwrap_err();
+    assert_eq!(error.kind(), lakeward_core::ErrorKind::Unreachable, "{error}");
+    base.server.start_again().await.unwrap();
+    let again = async {
+        while source.discover().await.is_err() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    timeout(LONG, again).await.unwrap();
+    assert_eq!(read(&source, &t, &whole).await, [["1"]]);
 }

@@ -28,7 +28,11 @@ async fn a_fit_database_has_nothing_refused(version: Version) {
     let base = Base::new(version, "CREATE TABLE t (id int PRIMARY KEY, v text)").await;
     let source = base.source().await;
     let report = source.check().await.unwrap();
-    assert!(report.server.starts_with(&format!("PostgreSQL {}", version.major())), "{}", report.server);
+    assert!(
+        report.server.starts_with(&format!("PostgreSQL {}", version.major())),
+        "{}",
+        report.server
+    );
     assert_eq!(refused(&report), [""; 0], "{:#?}", report.findings);
     source.prepare(&source.discover().await.unwrap()).await.unwrap();
     assert_eq!(refused(&source.check().await.unwrap()), [""; 0]);
@@ -119,7 +123,10 @@ async fn tables_and_columns_are_judged() {
     has(&report, Severity::Note, "max_slot_wal_keep_size", "without limit");
     assert!(!report.findings.iter().any(|f| f.about == "public.good.id"));
     let remedy = &report.findings.iter().find(|f| f.about == "public.bare").unwrap().remedy;
-    assert!(remedy.starts_with("ALTER TABLE \"public\".\"bare\" REPLICA IDENTITY FULL"), "{remedy}");
+    assert!(
+        remedy.starts_with("ALTER TABLE \"public\".\"bare\" REPLICA IDENTITY FULL"),
+        "{remedy}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -216,7 +223,8 @@ async fn a_server_without_logical_log_or_room_is_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slot_whose_log_is_gone_is_refused() {
-    let settings = [("max_slot_wal_keep_size", "1MB"), ("max_wal_size", "32MB"), ("min_wal_size", "32MB")];
+    let settings =
+        [("max_slot_wal_keep_size", "1MB"), ("max_wal_size", "32MB"), ("min_wal_size", "32MB")];
     let server = Arc::new(Postgres::start_with(Version::V18, &settings).await.unwrap());
     let base = Base::on(server, "CREATE TABLE t (id int PRIMARY KEY)").await;
     let source = base.source().await;

@@ -99,6 +99,10 @@ impl Model {
             }
             SourceEvent::Commit { transaction, end } => {
                 self.commits.push((transaction.0, end.position.clone()));
+                if let Some((_, last)) = self.closed.last() {
+                    let covered = covers(&end.position, last);
+                    assert_eq!(covered, Coverage::Covered, "a later row before this commit");
+                }
                 self.advance(&end.position);
                 for (_, event) in self.held.remove(&transaction.0).unwrap_or_default() {
                     match event {
@@ -156,7 +160,10 @@ impl Model {
             assert_eq!(run.transaction.end.is_none(), open, "open and closed rows in one batch");
             let rows = run.rows as usize;
             if open {
-                assert_eq!(run.transaction.transaction.id, first, "two open transactions in one batch");
+                assert_eq!(
+                    run.transaction.transaction.id, first,
+                    "two open transactions in one batch"
+                );
                 self.held_rows += rows;
                 self.hold(run.transaction.transaction, SourceEvent::Rows(batch.slice(at, rows)));
             } else {

@@ -58,7 +58,9 @@ async fn open_transactions_come_before_they_end(version: Version) {
     let mut model = Model::knowing(&known);
     let (one, two) = (world.session().await, world.session().await);
     let insert = |from: i32| {
-        format!("INSERT INTO t SELECT i, i, repeat('x', 50) FROM generate_series({from}, {from} + 2999) i")
+        format!(
+            "INSERT INTO t SELECT i, i, repeat('x', 50) FROM generate_series({from}, {from} + 2999) i"
+        )
     };
     one.batch_execute(&format!("BEGIN; {}", insert(0))).await.unwrap();
     two.batch_execute(&format!("BEGIN; {}", insert(10_000))).await.unwrap();
@@ -109,12 +111,15 @@ async fn a_key_change_carries_the_key_before(version: Version) {
     let known = world.tables(&["t"]).await;
     world.run("INSERT INTO t SELECT i, i, 'v' FROM generate_series(1, 9) i").await;
     world.run("UPDATE t SET id = id + 100 WHERE id % 2 = 0; UPDATE t SET n = 0 WHERE id = 1").await;
-    world.run("BEGIN; UPDATE t SET id = -1 WHERE id = 1; UPDATE t SET id = 1 WHERE id = 3; COMMIT").await;
+    world
+        .run("BEGIN; UPDATE t SET id = -1 WHERE id = 1; UPDATE t SET id = 1 WHERE id = 3; COMMIT")
+        .await;
     let mut stream = world.open(&world.beginning, &known).await;
     let mut model = Model::knowing(&known);
     model.follow(&mut stream, &world.head().await).await;
     assert_eq!(model.printed("t"), world.rows("t").await);
-    let before: usize = model.batches.iter().filter_map(|b| b.before.as_ref()).map(|b| b.at.len()).sum();
+    let before: usize =
+        model.batches.iter().filter_map(|b| b.before.as_ref()).map(|b| b.at.len()).sum();
     assert_eq!(before, 6);
     assert!(model.batches.iter().filter_map(|b| b.before.as_ref()).all(|b| b.key_only));
 }
@@ -129,7 +134,9 @@ async fn an_unchanged_toast_is_absent_not_null(version: Version) {
     .await;
     let known = world.tables(&["t", "f"]).await;
     for table in ["t", "f"] {
-        world.run(&format!("INSERT INTO {table} SELECT i, {big}, i FROM generate_series(1, 5) i")).await;
+        world
+            .run(&format!("INSERT INTO {table} SELECT i, {big}, i FROM generate_series(1, 5) i"))
+            .await;
         world.run(&format!("UPDATE {table} SET n = n + 1 WHERE id < 4")).await;
         world.run(&format!("UPDATE {table} SET id = id + 10 WHERE id = 2")).await;
         world.run(&format!("UPDATE {table} SET big = NULL WHERE id = 3")).await;
@@ -189,7 +196,9 @@ async fn truncate_of_two_tables(version: Version) {
     .await;
     let known = world.tables(&["a", "b"]).await;
     world.run("INSERT INTO a SELECT generate_series(1, 5); INSERT INTO b SELECT * FROM a").await;
-    world.run("BEGIN; INSERT INTO a VALUES (6); TRUNCATE a, b; INSERT INTO a VALUES (7); COMMIT").await;
+    world
+        .run("BEGIN; INSERT INTO a VALUES (6); TRUNCATE a, b; INSERT INTO a VALUES (7); COMMIT")
+        .await;
     world.run("INSERT INTO b VALUES (7)").await;
     let mut stream = world.open(&world.beginning, &known).await;
     let mut model = Model::knowing(&known);
@@ -204,7 +213,9 @@ async fn restart_at_every_boundary_brings_exactly_what_is_not_covered(version: V
     let mut keepalives: Vec<Position> = Vec::new();
     let long = world.session().await;
     let rows = |from: i32| {
-        format!("INSERT INTO t SELECT i, i, repeat('x', 60) FROM generate_series({from}, {from} + 1500) i")
+        format!(
+            "INSERT INTO t SELECT i, i, repeat('x', 60) FROM generate_series({from}, {from} + 1500) i"
+        )
     };
     for round in 0..8 {
         world.run(&format!("INSERT INTO t VALUES ({round}, 1, 'a')")).await;
@@ -223,12 +234,13 @@ async fn restart_at_every_boundary_brings_exactly_what_is_not_covered(version: V
         let folded = |id: &u64| ends.iter().all(|(closed, _)| closed != id);
         let open: Vec<_> = model.commits.iter().filter(|(id, _)| folded(id)).cloned().collect();
         ends.extend(open);
-        ends.sort_by(|a, b| a.0.cmp(&b.0));
+        ends.sort_by_key(|(id, _)| *id);
         ends
     };
     let all = ends(&whole);
     assert_eq!(all.len(), 17);
-    let boundaries = all.iter().map(|(_, end)| end.clone()).chain(keepalives).chain(whole.idles.clone());
+    let boundaries =
+        all.iter().map(|(_, end)| end.clone()).chain(keepalives).chain(whole.idles.clone());
     for boundary in boundaries.chain(whole.commits.iter().map(|(_, end)| end.clone())) {
         let expected: Vec<u64> = all
             .iter()

@@ -53,21 +53,33 @@ async fn layouts(world: &World, messages: &[Vec<u8>]) -> HashMap<u32, Arc<Layout
     let mut layouts = HashMap::new();
     for message in messages.iter().filter(|m| m[0] == b'R') {
         for streaming in [false, true] {
-            let Ok(Message::Relation { relation, .. }) = decode::parse(message, streaming) else { continue };
+            let Ok(Message::Relation { relation, .. }) = decode::parse(message, streaming) else {
+                continue;
+            };
             let Ok(Some(now)) = world.catalog.describe(relation.relid).await else { continue };
             let wanted: Vec<_> = relation.columns.iter().map(|c| (c.type_oid, c.typmod)).collect();
             let types = world.catalog.pg_types(&wanted).await.unwrap();
-            let known = Known { told: None, relation: &relation, types: &types, now: &now, unseen_ddl: false };
+            let known = Known {
+                told: None,
+                relation: &relation,
+                types: &types,
+                now: &now,
+                unseen_ddl: false,
+            };
             let resolved = resolve(known);
             let policy = world.settings.unrepresentable;
-            let layout = Layout::new(relation.relid, Arc::new(resolved.schema), resolved.slots, policy);
+            let layout =
+                Layout::new(relation.relid, Arc::new(resolved.schema), resolved.slots, policy);
             layouts.insert(relation.relid, Arc::new(layout));
         }
     }
     layouts
 }
 
-fn replay(messages: &[Vec<u8>], layouts: &HashMap<u32, Arc<Layout>>) -> Result<usize, lakeward_core::Error> {
+fn replay(
+    messages: &[Vec<u8>],
+    layouts: &HashMap<u32, Arc<Layout>>,
+) -> Result<usize, lakeward_core::Error> {
     let mut fold = Fold::new(1, 0);
     let mut events = 0;
     for message in messages {
@@ -130,10 +142,14 @@ async fn damaged_messages_are_errors_and_never_panics() {
     let row = "i, i / 7.0, array[i, NULL], 'x' || i, 'abc', now(), gen_random_uuid()";
     world.run(&format!("INSERT INTO t SELECT {row} FROM generate_series(1, 20) i")).await;
     world.run("INSERT INTO f VALUES (1, '{}'), (2, NULL); UPDATE f SET id = 3; DELETE FROM f WHERE j IS NULL").await;
-    world.run("UPDATE t SET id = id + 100 WHERE id < 5; DELETE FROM t WHERE id > 110; TRUNCATE t, f").await;
+    world
+        .run("UPDATE t SET id = id + 100 WHERE id < 5; DELETE FROM t WHERE id > 110; TRUNCATE t, f")
+        .await;
     let open = world.session().await;
-    let start = format!("BEGIN; INSERT INTO t SELECT {row} FROM generate_series(1, 900) i; SAVEPOINT a;
-         INSERT INTO f SELECT i, '[1]' FROM generate_series(1, 900) i; ROLLBACK TO a; COMMIT");
+    let start = format!(
+        "BEGIN; INSERT INTO t SELECT {row} FROM generate_series(1, 900) i; SAVEPOINT a;
+         INSERT INTO f SELECT i, '[1]' FROM generate_series(1, 900) i; ROLLBACK TO a; COMMIT"
+    );
     open.batch_execute(&start).await.unwrap();
     let whole = capture(&world).await;
     let layouts = layouts(&world, &whole).await;
@@ -148,7 +164,6 @@ async fn damaged_messages_are_errors_and_never_panics() {
             *count <= 6 || matches!(m[0], b'S' | b'E' | b'c' | b'A' | b'B' | b'C' | b'R')
         })
         .collect();
-    println!("seed {SEED:#x}, {} messages, {ROUNDS} rounds", messages.len());
     let mut random = Random(SEED);
     let mut errors: HashMap<ErrorKind, usize> = HashMap::new();
     for _ in 0..ROUNDS {
@@ -158,8 +173,8 @@ async fn damaged_messages_are_errors_and_never_panics() {
             *errors.entry(error.kind()).or_default() += 1;
         }
     }
-    println!("{errors:?}");
     let expected = [ErrorKind::Corrupt, ErrorKind::BadData, ErrorKind::Unsupported];
-    assert!(errors.keys().all(|kind| expected.contains(kind)));
-    assert!(errors[&ErrorKind::Corrupt] > 100 && errors[&ErrorKind::BadData] > 10);
+    assert!(errors.keys().all(|kind| expected.contains(kind)), "seed {SEED:#x}: {errors:?}");
+    let found = errors[&ErrorKind::Corrupt] > 100 && errors[&ErrorKind::BadData] > 10;
+    assert!(found, "the damage was too mild: {errors:?}");
 }

@@ -91,7 +91,8 @@ async fn a_slow_reader_is_not_cut_off(version: Version) {
     let mut stream = world.open(&world.beginning, &known).await;
     let mut model = Model::knowing(&known);
     for part in 0..8 {
-        let rows = format!("SELECT {part} * 10000 + i, repeat('x', 500) FROM generate_series(1, 5000) i");
+        let rows =
+            format!("SELECT {part} * 10000 + i, repeat('x', 500) FROM generate_series(1, 5000) i");
         world.run(&format!("INSERT INTO t {rows}")).await;
     }
     let head = world.head().await;
@@ -146,7 +147,9 @@ async fn logins_are_refused_with_the_right_kind(version: Version) {
         change(&mut settings);
         settings
     };
-    let connect = |settings: Settings| async move { ReplicationConnection::connect(&settings).await.map(drop) };
+    let connect = |settings: Settings| async move {
+        ReplicationConnection::connect(&settings).await.map(drop)
+    };
     refused(connect(with(&|s| s.database = "nowhere".into())).await, ErrorKind::Config);
     refused(connect(with(&|s| s.port = 1)).await, ErrorKind::Unreachable);
     server.execute("CREATE USER plain").await.unwrap();

@@ -146,7 +146,9 @@ async fn a_rewrite_diverges_and_vacuum_full_does_not(version: Version) {
     let model = late(&world, &known).await;
     agree(&world, &model, "t").await;
     assert_eq!((model.schemas.len(), model.diverged.len()), (0, 0));
-    world.run("ALTER TABLE t ALTER a TYPE bigint USING a * 2; INSERT INTO t VALUES (4, 5, 6)").await;
+    world
+        .run("ALTER TABLE t ALTER a TYPE bigint USING a * 2; INSERT INTO t VALUES (4, 5, 6)")
+        .await;
     let model = late(&world, &known).await;
     assert_eq!(model.diverged[0], ("t".to_owned(), Divergence::Rewritten));
 }
@@ -249,7 +251,9 @@ async fn a_table_dropped_meanwhile_is_still_read(version: Version) {
     let world = World::new(version, TWO).await;
     let known = world.tables(&["t"]).await;
     world.run("INSERT INTO t VALUES (1, 2, 3); DROP TABLE t").await;
-    world.run("CREATE TABLE t (id int PRIMARY KEY, other text); INSERT INTO t VALUES (5, 'x')").await;
+    world
+        .run("CREATE TABLE t (id int PRIMARY KEY, other text); INSERT INTO t VALUES (5, 'x')")
+        .await;
     let head = world.head().await;
     let mut stream = world.open(&world.beginning, &known).await;
     let mut model = Model::default();

@@ -25,9 +25,13 @@ async fn made_once_and_removed(version: Version) {
     assert!(!source.publish(&tables[..2]).await.unwrap());
     assert!(source.publish(&tables).await.unwrap());
     assert!(!source.publish(&tables).await.unwrap());
-    let published = format!("SELECT count(*) FROM pg_publication_tables WHERE pubname = '{}'", base.name);
+    let published =
+        format!("SELECT count(*) FROM pg_publication_tables WHERE pubname = '{}'", base.name);
     assert_eq!(count(&base, &published).await, "3");
-    let slots = format!("SELECT count(*) FROM pg_replication_slots WHERE slot_name = '{}' AND NOT two_phase AND plugin = 'pgoutput'", base.name);
+    let slots = format!(
+        "SELECT count(*) FROM pg_replication_slots WHERE slot_name = '{}' AND NOT two_phase AND plugin = 'pgoutput'",
+        base.name
+    );
     assert_eq!(count(&base, &slots).await, "1");
 
     source.remove().await.unwrap();
@@ -70,7 +74,10 @@ async fn what_does_not_fit_is_refused() {
     assert_eq!(source.prepare(&tables).await.unwrap_err().kind(), ErrorKind::Config);
 
     let slot = format!("{}_other", base.name);
-    base.run(&format!("SELECT pg_create_logical_replication_slot('{slot}', 'pgoutput', false, true)")).await;
+    base.run(&format!(
+        "SELECT pg_create_logical_replication_slot('{slot}', 'pgoutput', false, true)"
+    ))
+    .await;
     let source = base.source_with(json!({"slot": slot})).await;
     let error = source.prepare(&tables).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config);
