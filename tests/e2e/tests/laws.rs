@@ -157,7 +157,9 @@ macro_rules! laws {
                 ddl_in_a_rolled_back_savepoint => traps::ddl_in_a_rolled_back_savepoint::<_, Lake>;
                 ddl_in_a_rolled_back_transaction => traps::ddl_in_a_rolled_back_transaction::<_, Lake>;
                 add_column_with_default => traps::add_column_with_default::<_, Lake>;
-                name_swaps => traps::name_swaps::<_, Lake>;
+                add_column_with_default_in_a_torn_epoch => traps::add_column_with_default_in_a_torn_epoch::<_, Lake>;
+                columns_swap_names => traps::columns_swap_names::<_, Lake>;
+                tables_swap_names => traps::tables_swap_names::<_, Lake>;
                 table_made_again => traps::table_made_again::<_, Lake>;
                 missing_cells_while_loading => traps::missing_cells_while_loading::<_, Lake>;
                 tables_without_a_key => traps::tables_without_a_key::<_, Lake>;

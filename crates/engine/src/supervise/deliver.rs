@@ -116,9 +116,18 @@ impl Session<'_> {
         }
     }
 
+    /// A read that begins from now on must see this transaction, although its end has perhaps not come yet.
     fn track(&mut self, item: &Item) {
-        let (Some(delivered), Item::Rows(batch)) = (&mut self.delivered, item) else { return };
-        delivered.extend(batch.runs.iter().map(|run| run.transaction.transaction.id));
+        let Some(delivered) = &mut self.delivered else { return };
+        match item {
+            Item::Rows(batch) => {
+                delivered.extend(batch.runs.iter().map(|run| run.transaction.transaction.id));
+            }
+            Item::Truncate { transaction, .. } => {
+                delivered.insert(transaction.transaction.id);
+            }
+            Item::Schema(_) => {}
+        }
     }
 
     /// What of an item belongs to all that ends at `through`, and what comes behind.

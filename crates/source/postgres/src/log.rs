@@ -121,6 +121,7 @@ struct Log {
     fold: Fold,
     feedback: Feedback,
     catalog: Arc<Catalog>,
+    /// What the engine holds of tables of which the log has not yet brought as much.
     known: HashMap<u32, Arc<TableSchema>>,
     gathering_since: Option<Instant>,
     silence: Option<Duration>,
@@ -232,7 +233,11 @@ impl Log {
         // A transaction that is still open may stay so for long: what it did is verified when it commits.
         let deadline = Instant::now() + if open { Duration::ZERO } else { CATALOGUE_LAG };
         let answers = ask(&catalog, &message, told.as_deref(), transaction, deadline).await?;
-        let resolved = relation::resolve(answers.known(told.as_deref(), &message));
+        let resolved = relation::resolve(answers.known(
+            told.as_deref(),
+            self.known.contains_key(&relid),
+            &message,
+        ));
         let doubt = resolved.diverged.is_some() && !resolved.exact && !open;
         let until = if doubt { Some(catalog.log_end().await?) } else { None };
         self.settle(xid, message, told, resolved, until)
@@ -253,6 +258,7 @@ impl Log {
         let layout = Layout::new(message.relid, Arc::clone(&after), resolved.slots, policy)
             .with_defaults(resolved.defaults);
         let changed = matches!(resolved.step, Step::Changed(_));
+        let behind = matches!(resolved.step, Step::Behind);
         let event = match (resolved.step, told) {
             (Step::Changed(fill), Some(before)) => {
                 tracing::info!(table = %after.table, version = %after.version, "the table has become another version");
@@ -270,7 +276,9 @@ impl Log {
         };
         self.fold.install(xid, open_layout, event)?;
         if !open {
-            self.known.remove(&relid);
+            if !behind {
+                self.known.remove(&relid);
+            }
             if let Some(why) = resolved.diverged {
                 self.fold.diverged(after.table.clone(), why, until);
             }
@@ -292,7 +300,11 @@ impl Log {
             let told = told.or_else(|| self.known.get(&relid).cloned());
             let deadline = Instant::now() + CATALOGUE_LAG;
             let answers = ask(&catalog, message, told.as_deref(), Some(top), deadline).await?;
-            let resolved = relation::resolve(answers.known(told.as_deref(), message));
+            let resolved = relation::resolve(answers.known(
+                told.as_deref(),
+                self.known.contains_key(&relid),
+                message,
+            ));
             if let Some(why) = verdict(&open, resolved, answers.seen) {
                 wrong.push((open.layout.schema.table.clone(), why));
             }
@@ -320,10 +332,11 @@ impl Answers {
     fn known<'a>(
         &'a self,
         told: Option<&'a TableSchema>,
+        told_may_be_newer: bool,
         relation: &'a RelationMessage,
     ) -> Known<'a> {
         let Self { now, types, seen } = self;
-        Known { told, relation, types, now, unseen_ddl: !seen }
+        Known { told, relation, types, now, told_may_be_newer, unseen_ddl: !seen }
     }
 }
 

@@ -30,6 +30,8 @@ pub struct Known<'a> {
     pub types: &'a [PgType],
     /// The catalogue now.
     pub now: &'a Described,
+    /// What was told is from elsewhere than the log, and may be newer than this place.
+    pub told_may_be_newer: bool,
     /// The message stands in a transaction whose own DDL the catalogue may not show yet.
     pub unseen_ddl: bool,
 }
@@ -214,7 +216,7 @@ fn behind(known: &Known<'_>, told: &TableSchema, aligned: &Aligned) -> Option<Re
     });
     let keyed = told.key_columns().all(|c| here(c.id).is_some());
     let listed = aligned.numbers.iter().all(|n| known.now.attribute(*n).is_some());
-    if known.unseen_ddl || !(newer && fits && keyed && listed) {
+    if known.unseen_ddl || !known.told_may_be_newer || !(newer && fits && keyed && listed) {
         return None;
     }
     let lacking = told.columns.iter().enumerate().filter(|(_, c)| here(c.id).is_none());

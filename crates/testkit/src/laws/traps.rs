@@ -4,11 +4,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::Result;
 use crate::judge::Judge;
 use crate::product::exit;
 use crate::workload::{Random, shop};
 use crate::world::{CALL_LIMIT, LakeTarget, SourceServer, World};
+use crate::{Result, fail};
 
 const ARRIVAL: Duration = Duration::from_secs(60);
 
@@ -208,28 +208,76 @@ pub async fn add_column_with_default<S: SourceServer, L: LakeTarget>(source: Arc
     agree(world).await
 }
 
-/// Two columns, and two tables, swap their names in one transaction.
-pub async fn name_swaps<S: SourceServer, L: LakeTarget>(source: Arc<S>) -> Result<()> {
-    let world = World::<S, L>::create(source, "name_swaps").await?;
-    world.execute("CREATE TABLE cols (id int PRIMARY KEY, a text, b text); INSERT INTO cols SELECT i, 'a' || i, 'b' || i FROM generate_series(1, 600) i").await?;
-    world.execute("CREATE TABLE one (id int PRIMARY KEY, v text); INSERT INTO one SELECT i, 'one' FROM generate_series(1, 600) i").await?;
-    world.execute("CREATE TABLE two (id int PRIMARY KEY, v text); INSERT INTO two SELECT i, 'two' FROM generate_series(1, 600) i").await?;
+/// The same, and the product dies in the epoch that brings the column: what the old rows must get
+/// may not be forgotten with it.
+pub async fn add_column_with_default_in_a_torn_epoch<S: SourceServer, L: LakeTarget>(
+    source: Arc<S>,
+) -> Result<()> {
+    let world = World::<S, L>::create(source, "add_default_torn").await?;
+    world.execute(BIG).await?;
+    world
+        .execute("CREATE TABLE beside (id int PRIMARY KEY); INSERT INTO beside VALUES (1)")
+        .await?;
+    world.catch_up().await?;
+    let mut judge = Judge::start().await?;
+    for (round, point) in
+        ["intent", "before-table-commit", "after-table-commit", "done"].iter().enumerate()
+    {
+        let change = format!(
+            "BEGIN; ALTER TABLE big ADD COLUMN c{round} text DEFAULT 'seven'; UPDATE big SET v = 'r{round}' WHERE id = 1; \
+             INSERT INTO beside VALUES (10 + {round}); COMMIT"
+        );
+        world.execute(&change).await?;
+        let call = world.run()?.arg("--take-over").arg("--until-caught-up").kill_at(point, 1);
+        let ended = call.finish(CALL_LIMIT).await?;
+        if !ended.killed() {
+            fail!("the product did not die at {point}:\n{}", ended.tail());
+        }
+        world.recover().await?;
+        world.judge(&mut judge).await.map_err(|error| format!("died at {point}: {error}"))?;
+    }
+    world.done().await
+}
+
+/// Two columns swap their names in one transaction.
+pub async fn columns_swap_names<S: SourceServer, L: LakeTarget>(source: Arc<S>) -> Result<()> {
+    let world = World::<S, L>::create(source, "columns_swap").await?;
+    world
+        .execute(
+            "CREATE TABLE cols (id int PRIMARY KEY, a text, b text); \
+         INSERT INTO cols SELECT i, 'a' || i, 'b' || i FROM generate_series(1, 600) i",
+        )
+        .await?;
     world.catch_up().await?;
     let running = world.run()?.spawn()?;
     world.execute(
         "BEGIN; UPDATE cols SET a = 'before' WHERE id = 1; ALTER TABLE cols RENAME a TO x; ALTER TABLE cols RENAME b TO a; \
          ALTER TABLE cols RENAME x TO b; UPDATE cols SET a = 'after' WHERE id = 2; COMMIT",
     ).await?;
+    world.execute("UPDATE cols SET b = 'later' WHERE id = 5").await?;
+    running.drain_after(Duration::from_secs(2)).await?;
+    agree(world).await
+}
+
+/// Two tables swap their names in one transaction.
+pub async fn tables_swap_names<S: SourceServer, L: LakeTarget>(source: Arc<S>) -> Result<()> {
+    let world = World::<S, L>::create(source, "tables_swap").await?;
+    for name in ["one", "two"] {
+        world
+            .execute(&format!(
+                "CREATE TABLE {name} (id int PRIMARY KEY, v text); \
+             INSERT INTO {name} SELECT i, '{name}' FROM generate_series(1, 600) i"
+            ))
+            .await?;
+    }
+    world.catch_up().await?;
+    let running = world.run()?.spawn()?;
     world.execute(
         "BEGIN; UPDATE one SET v = 'before' WHERE id = 1; ALTER TABLE one RENAME TO three; ALTER TABLE two RENAME TO one; \
          ALTER TABLE three RENAME TO two; UPDATE one SET v = 'after, was two' WHERE id = 2; \
          DELETE FROM two WHERE id = 3; COMMIT",
     ).await?;
-    world
-        .execute(
-            "UPDATE two SET v = 'later' WHERE id = 4; UPDATE cols SET b = 'later' WHERE id = 5",
-        )
-        .await?;
+    world.execute("UPDATE two SET v = 'later' WHERE id = 4").await?;
     running.drain_after(Duration::from_secs(3)).await?;
     agree(world).await
 }

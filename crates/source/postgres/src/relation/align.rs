@@ -42,16 +42,25 @@ pub(super) fn align(known: &Known<'_>) -> Aligned {
     let count = known.relation.columns.len();
     let virtual_places = if known.unseen_ddl { count } else { 0 };
     let forward = known.told.and_then(|told| lay(known, &since_told(known, told, virtual_places)));
-    let backward = || lay(known, &ever(known, virtual_places));
+    let ever = || lay(known, &self::ever(known, virtual_places));
     let found = match forward {
-        Some(aligned) if aligned.cost < TRANSIENT => Some(aligned),
-        Some(aligned) => backward().filter(|b| b.cost + MARGIN < aligned.cost).or(Some(aligned)),
-        None => backward(),
+        Some(forward) if forward.cost < TRANSIENT || !known.told_may_be_newer => Some(forward),
+        Some(forward) => match ever() {
+            Some(other) if other.cost < forward.cost => {
+                let clear = other.cost + MARGIN < forward.cost;
+                Some(Aligned { certain: other.certain && clear, ..other })
+            }
+            _ => Some(forward),
+        },
+        None if known.told.is_some() && !known.told_may_be_newer => {
+            ever().map(|aligned| Aligned { certain: false, ..aligned })
+        }
+        None => ever(),
     };
     found
         .or_else(|| {
             // The catalogue does not have enough columns: it has not caught up, or the table is another one.
-            let aligned = lay(known, &ever(known, count))?;
+            let aligned = lay(known, &self::ever(known, count))?;
             Some(Aligned { certain: false, ..aligned })
         })
         .unwrap_or_else(|| Aligned {

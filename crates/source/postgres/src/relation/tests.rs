@@ -106,8 +106,14 @@ fn answer(
     let (relation, now) = (relation(relation_columns), now(attributes));
     let told = (!told_columns.is_empty()).then(|| told(told_columns));
     let types: Vec<_> = relation.columns.iter().map(|c| pg_type(c.type_oid)).collect();
-    let known =
-        Known { told: told.as_ref(), relation: &relation, types: &types, now: &now, unseen_ddl };
+    let known = Known {
+        told: told.as_ref(),
+        relation: &relation,
+        types: &types,
+        now: &now,
+        told_may_be_newer: true,
+        unseen_ddl,
+    };
     let resolved = resolve(known);
     let number = |slot: &Option<u32>| match slot {
         Some(slot) => resolved.schema.columns[*slot as usize].id.0.to_string(),
@@ -161,7 +167,8 @@ fn columns_find_their_numbers() {
         ("1=id 2=a", "id a:b", "id a:b", "1,2 changed !"),
         // What was told is newer.
         ("1=id 2=a 3=c", "id a", "id a c", "1,2 behind"),
-        ("1=id 3=c", "id a", "id - c", "1,- behind"),
+        ("1=id 3=c", "id a", "id - c", "1,- behind ?"),
+        ("1=id 3=c", "id a:t", "id - c", "1,- behind"),
         ("1=id 2=a:b", "id a", "id a:b", "1,2 behind"),
     ];
     for (told, log, catalogue, expected) in table {

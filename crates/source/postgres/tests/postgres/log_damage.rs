@@ -64,6 +64,7 @@ async fn layouts(world: &World, messages: &[Vec<u8>]) -> HashMap<u32, Arc<Layout
                 relation: &relation,
                 types: &types,
                 now: &now,
+                told_may_be_newer: false,
                 unseen_ddl: false,
             };
             let resolved = resolve(known);
