@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::ATTEMPTS;
 use crate::commit::{Outcome, delete_quietly, metadata_version};
-use crate::metadata::{Line, ManifestCache, TableHead};
+use crate::metadata::{Line, MARK_PROPERTY, ManifestCache, TableHead};
 use crate::table::IcebergTable;
 
 /// Unforced, expiry waits until this many snapshots may go: each run rewrites the metadata and walks all manifests.
@@ -89,7 +89,7 @@ fn kept(metadata: &TableMetadata, policy: &UpkeepPolicy, now: Duration) -> HashS
 }
 
 fn is_mark_snapshot(property: &str) -> bool {
-    property.starts_with(crate::metadata::MARK_PROPERTY) && property.ends_with(".snapshot")
+    property.starts_with(MARK_PROPERTY) && property.ends_with(".snapshot")
 }
 
 /// Snapshots that branches and tags name. The library lists references in its JSON form only.
@@ -112,8 +112,9 @@ impl Upkeep for Work {
 
     async fn run(self: Box<Self>) -> Result<UpkeepDone> {
         let going: HashSet<i64> = self.snapshots.iter().copied().collect();
-        let (going, staying): (Vec<&SnapshotRef>, Vec<&SnapshotRef>) =
+        let (going, mut staying): (Vec<&SnapshotRef>, Vec<&SnapshotRef>) =
             self.head.metadata.snapshots().partition(|s| going.contains(&s.snapshot_id()));
+        only_telling(&mut staying, &going);
         let mut cache = ManifestCache::default();
         let kept = cache.reached(&self.store, &self.head, staying.into_iter()).await?;
         let lost = cache.reached(&self.store, &self.head, going.into_iter()).await?;
@@ -123,6 +124,18 @@ impl Upkeep for Work {
         let list = List { snapshots: self.snapshots, planned_on, files };
         Ok(super::finished(super::Done::Expiry(Done { list })))
     }
+}
+
+/// Leaves out kept snapshots that reach nothing of the going ones that another kept one does not reach: a snapshot of ours
+/// has its parent's files, less some, and files that came with it. Other writers may bring old files back: theirs all stay.
+fn only_telling(staying: &mut Vec<&SnapshotRef>, going: &[&SnapshotRef]) {
+    let newest = going.iter().map(|s| s.sequence_number()).max().unwrap_or(0);
+    let kept: HashSet<i64> = staying.iter().map(|s| s.snapshot_id()).collect();
+    staying.retain(|s| {
+        let ours = s.summary().additional_properties.contains_key(MARK_PROPERTY);
+        let on_kept = s.parent_snapshot_id().is_some_and(|parent| kept.contains(&parent));
+        s.sequence_number() < newest || !on_kept || !ours
+    });
 }
 
 /// Writes the list, commits, deletes.

@@ -151,6 +151,31 @@ async fn expiry_keeps_named_versions_and_deletes_what_nobody_reaches() {
     world.read("t").assert(&now.into_iter().filter(|r| *r != row![2, "a", 2]).collect::<Vec<_>>());
 }
 
+#[tokio::test]
+async fn expiry_between_kept_versions_leaves_each_of_them_whole() {
+    let world = World::new().await;
+    let schema = people("t");
+    let mut table = world.table(&schema).await;
+    let mut versions = Vec::new();
+    for n in 0..9i64 {
+        table.write(inserts(&schema, &[row![n, "a", n]])).await.unwrap();
+        table.write(changes(&schema, &[(Op::Delete, row![n - 2, (), ()])])).await.unwrap();
+        land(&mut table, &schema).await;
+        let rows: Vec<Row> = (0.max(n - 1)..=n).map(|id| row![id, "a", id]).collect();
+        versions.push((table.version().unwrap(), rows));
+        if n % 4 == 3 {
+            upkeep(&mut table, &compact()).await.unwrap();
+        }
+    }
+    let keep: Vec<&TableVersion> = [2, 3, 5, 6].iter().map(|n| &versions[*n].0).collect();
+    upkeep(&mut table, &expire(&keep)).await.unwrap();
+    for n in [2, 3, 5, 6, 8] {
+        let (version, rows) = &versions[n];
+        world.read_at("t", Some(&version.0)).assert(rows);
+    }
+    assert_eq!(orphans(&world), serde_json::json!([]));
+}
+
 /// Files in the table's folder that its metadata does not reach.
 fn orphans(world: &World) -> serde_json::Value {
     world.execute(
