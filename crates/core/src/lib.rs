@@ -39,10 +39,10 @@ pub use schema::{
     Column, ColumnId, Fill, SchemaChange, SchemaVersion, TableId, TableIdentity, TableSchema,
 };
 pub use sink::{
-    Evolution, LedgerStore, Sink, SinkKind, SinkTable, Slot, Staged, TableVersion, Upkeep, UpkeepDone,
-    UpkeepOutcome, UpkeepPolicy,
+    Evolution, LedgerStore, Sink, SinkKind, SinkTable, Slot, Staged, TableVersion, Upkeep,
+    UpkeepDone, UpkeepOutcome, UpkeepPolicy,
 };
 pub use source::{
-    ChangeStream, CheckReport, Chunk, ChunkReader, Delivered, Drift, Env, Finding, Prepared, Severity,
-    Source, SourceKind, StartAt,
+    ChangeStream, CheckReport, Chunk, ChunkReader, Delivered, Drift, Env, Finding, Prepared,
+    Severity, Source, SourceKind, StartAt,
 };

@@ -72,7 +72,8 @@ pub trait Sink: Send + Sync {
     ///
     /// # Errors
     /// `Config` when a table of that name exists that this pipeline did not make, with the remedy.
-    async fn open_table(&self, schema: &Arc<TableSchema>, slot: Slot) -> Result<Box<dyn SinkTable>>;
+    async fn open_table(&self, schema: &Arc<TableSchema>, slot: Slot)
+    -> Result<Box<dyn SinkTable>>;
 
     /// Drops an invisible copy that will not be promoted, if it exists. May be repeated.
     async fn drop_copy(&self, schema: &TableSchema, generation: u32) -> Result<()>;
@@ -203,4 +204,3 @@ pub enum UpkeepOutcome {
     /// The table changed too much meanwhile: nothing was done, plan again later.
     Dropped(String),
 }
-

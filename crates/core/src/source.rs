@@ -44,7 +44,8 @@ pub trait SourceKind: Send + Sync + 'static {
     ///
     /// # Errors
     /// `Config` for a secret that cannot be read or options that cannot work together.
-    fn open(config: Self::Config, env: Env) -> impl Future<Output = Result<Arc<dyn Source>>> + Send;
+    fn open(config: Self::Config, env: Env)
+    -> impl Future<Output = Result<Arc<dyn Source>>> + Send;
 }
 
 /// How bad a finding of `check` is.
@@ -239,4 +240,3 @@ pub trait ChangeStream: Send {
     /// `Unreachable` when the connection broke, `BadData` naming table and column, `LogGone`.
     async fn next(&mut self) -> Result<SourceEvent>;
 }
-

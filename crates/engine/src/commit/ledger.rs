@@ -102,7 +102,8 @@ fn fold_entry(folded: &mut Folded, number: u64, entry: Entry) -> Result<()> {
         folded.fulls.push(number);
     }
     // Before the first complete state only the newest writer's word is of use.
-    let readable = !folded.fulls.is_empty() || !matches!(entry.body, Body::Intent(_) | Body::Done(_));
+    let readable =
+        !folded.fulls.is_empty() || !matches!(entry.body, Body::Intent(_) | Body::Done(_));
     if readable {
         folded.state.apply(&entry).map_err(|e| e.with("object", object(number)))?;
     }

@@ -275,8 +275,7 @@ mod tests {
         let begin =
             Done { epoch: 0, through: position(1), tables: vec![], schemas: vec![], full: true };
         state.apply(&entry(Body::Done(begin))).unwrap();
-        let plan =
-            Plan { schema: schema(), generation: 1, copy: false, chunks: "plan-t-1".into() };
+        let plan = Plan { schema: schema(), generation: 1, copy: false, chunks: "plan-t-1".into() };
         state.apply(&entry(Body::Plan(plan))).unwrap();
         assert!(state.point().unwrap().tables.is_empty());
 

@@ -103,8 +103,7 @@ fn run_head(run: &Run) -> RunHead {
 }
 
 fn run_of(head: RunHead) -> Run {
-    let transaction =
-        TransactionRef { id: TransactionId(head.id), part: head.part.map(PartId) };
+    let transaction = TransactionRef { id: TransactionId(head.id), part: head.part.map(PartId) };
     let end = head.end.map(|(position, ms)| TransactionEnd {
         position,
         committed_at: UNIX_EPOCH + Duration::from_millis(ms),
@@ -121,9 +120,7 @@ pub(super) fn decode(input: &mut impl Read, schema: &Arc<TableSchema>) -> Result
     let head: Head = serde_json::from_slice(&head).map_err(broken)?;
     let rows = decode_rows(input)?;
     let before = match head.before {
-        Some(b) => {
-            Some(BeforeImages { at: b.at, rows: decode_rows(input)?, key_only: b.key_only })
-        }
+        Some(b) => Some(BeforeImages { at: b.at, rows: decode_rows(input)?, key_only: b.key_only }),
         None => None,
     };
     let absent = match head.absent.is_empty() {

@@ -62,7 +62,9 @@ impl Held {
             return Err(Error::new(ErrorKind::Exhausted, "open transactions exceed the spill cap")
                 .with("bytes", disk)
                 .with("cap", self.disk_max)
-                .remedied("raise `pipeline.spill_max`, or end the long transaction at the source"));
+                .remedied(
+                    "raise `pipeline.spill_max`, or end the long transaction at the source",
+                ));
         }
         Ok(())
     }
@@ -211,7 +213,10 @@ mod tests {
             .iter()
             .map(|(part, rows)| {
                 let transaction = TransactionRef { id: TransactionId(9), part: part.map(PartId) };
-                Run { rows: *rows, transaction: Arc::new(TransactionInfo { transaction, end: None }) }
+                Run {
+                    rows: *rows,
+                    transaction: Arc::new(TransactionInfo { transaction, end: None }),
+                }
             })
             .collect();
         ChangeBatch {

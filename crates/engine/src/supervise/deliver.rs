@@ -275,7 +275,10 @@ impl Session<'_> {
     }
 
     /// Completes a torn epoch as soon as everything up to its cut has been delivered.
-    pub(super) async fn finish_torn_if_reached(&mut self, position: Option<Position>) -> Result<()> {
+    pub(super) async fn finish_torn_if_reached(
+        &mut self,
+        position: Option<Position>,
+    ) -> Result<()> {
         let Some(intent) = self.finishing.clone() else { return Ok(()) };
         let position = position.unwrap_or_else(|| self.through.clone());
         if !self.covers(&position, &intent.through) {
@@ -316,10 +319,11 @@ impl Session<'_> {
         let mut parts: Vec<Part<'_>> = Vec::new();
         let mut promoted: BTreeSet<TableId> = BTreeSet::new();
         // Copies first: a copy that becomes visible makes the visible table's own part needless.
-        let (copies, visible): (Vec<_>, Vec<_>) =
-            self.lanes.iter_mut().filter(|(key, _)| chosen.contains(*key)).partition(|(_, lane)| {
-                matches!(lane.slot, Slot::Copy(_))
-            });
+        let (copies, visible): (Vec<_>, Vec<_>) = self
+            .lanes
+            .iter_mut()
+            .filter(|(key, _)| chosen.contains(*key))
+            .partition(|(_, lane)| matches!(lane.slot, Slot::Copy(_)));
         for (key, lane) in copies {
             let mut part = epoch::stage(lane, source.as_ref()).await?;
             match &torn {
@@ -346,8 +350,7 @@ impl Session<'_> {
         }
         let staging = visible.into_iter().map(|(_, lane)| epoch::stage(lane, source.as_ref()));
         for mut part in try_join_all(staging).await? {
-            let ends = torn.is_none()
-                && part.lane.load.as_mut().is_some_and(|l| l.may_end(passed));
+            let ends = torn.is_none() && part.lane.load.as_mut().is_some_and(|l| l.may_end(passed));
             part.load_ends = ends;
             parts.push(part);
         }

@@ -134,9 +134,7 @@ impl Session<'_> {
         for (key, known) in moved {
             if self.drifting.insert(key.clone()) {
                 let source = Arc::clone(&self.cx.source);
-                self.side(
-                    async move { Note::Drifted { key, found: source.drift(&known).await } },
-                );
+                self.side(async move { Note::Drifted { key, found: source.drift(&known).await } });
             }
         }
     }
@@ -316,12 +314,11 @@ impl Session<'_> {
             None => 0.0,
         };
         let committed = self.ledger.state().position.clone();
-        let lag_bytes = self.head.as_ref().zip(committed).and_then(|(head, at)| {
-            match self.covers(&at, head) {
+        let lag_bytes =
+            self.head.as_ref().zip(committed).and_then(|(head, at)| match self.covers(&at, head) {
                 true => Some(0),
                 false => self.cx.source.distance_bytes(&at, head),
-            }
-        });
+            });
         let (held, spilled) = (self.held.memory_bytes(), self.held.disk_bytes());
         self.cx.status.update(|s| {
             s.tables = tables;

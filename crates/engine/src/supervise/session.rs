@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use lakeward_core::{
-    CheckReport, CommitMark, Coverage, Delivered, Error, ErrorKind, Intent, Position, Result, Severity, Slot,
-    SourceEvent, StartAt, TableId, TransactionId,
+    CheckReport, CommitMark, Coverage, Delivered, Error, ErrorKind, Intent, Position, Result,
+    Severity, Slot, SourceEvent, StartAt, TableId, TransactionId,
 };
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
@@ -266,7 +266,8 @@ impl<'a> Session<'a> {
         let mut visible = known.visible;
         let mut copy = known.copy.clone();
         if visible > 0 {
-            let lane = self.open_lane(state, known, Slot::Visible, visible, horizon.clone()).await?;
+            let lane =
+                self.open_lane(state, known, Slot::Visible, visible, horizon.clone()).await?;
             if copy.as_ref().is_some_and(|c| lane.generation == c.generation) {
                 (visible, copy) = (lane.generation, None);
             }

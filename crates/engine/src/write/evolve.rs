@@ -18,7 +18,11 @@ pub enum Answer {
 ///
 /// # Errors
 /// `Unsupported` under `exception`, naming the table.
-pub fn answer(behaviour: SchemaBehaviour, change: &SchemaChange, lake: &TableSchema) -> Result<Answer> {
+pub fn answer(
+    behaviour: SchemaBehaviour,
+    change: &SchemaChange,
+    lake: &TableSchema,
+) -> Result<Answer> {
     if change.after.version == lake.version {
         return Ok(Answer::Keep);
     }
@@ -26,13 +30,14 @@ pub fn answer(behaviour: SchemaBehaviour, change: &SchemaChange, lake: &TableSch
         SchemaBehaviour::Evolve | SchemaBehaviour::TryEvolve => Ok(Answer::Apply(change.clone())),
         SchemaBehaviour::Lenient => Ok(Answer::Apply(keep_dropped(change, lake))),
         SchemaBehaviour::Ignore => Ok(Answer::Keep),
-        SchemaBehaviour::Exception => {
-            Err(Error::new(ErrorKind::Unsupported, "the table's columns changed at the source")
-                .with("table", &change.after.table)
-                .remedied(
-                    "set `pipeline.schema_change: evolve`, or `lakeward resync` the table after the change",
-                ))
-        }
+        SchemaBehaviour::Exception => Err(Error::new(
+            ErrorKind::Unsupported,
+            "the table's columns changed at the source",
+        )
+        .with("table", &change.after.table)
+        .remedied(
+            "set `pipeline.schema_change: evolve`, or `lakeward resync` the table after the change",
+        )),
     }
 }
 
@@ -114,9 +119,6 @@ mod tests {
         let names: Vec<_> = kept.after.columns.iter().map(|c| c.name.as_str()).collect();
         assert_eq!(names, ["id", "a", "new", "b"]);
         assert!(answer(SchemaBehaviour::Exception, &change, &before).is_err());
-        assert!(matches!(
-            answer(SchemaBehaviour::Ignore, &change, &before).unwrap(),
-            Answer::Keep
-        ));
+        assert!(matches!(answer(SchemaBehaviour::Ignore, &change, &before).unwrap(), Answer::Keep));
     }
 }

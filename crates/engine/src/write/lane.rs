@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use lakeward_core::{
-    ChangeBatch, CommitMark, Coverage, Error, ErrorKind, Evolution, KeyHash, Op, Position,
-    Result, SinkTable, Slot, TableId, TableSchema, hash_keys,
+    ChangeBatch, CommitMark, Coverage, Error, ErrorKind, Evolution, KeyHash, Op, Position, Result,
+    SinkTable, Slot, TableId, TableSchema, hash_keys,
 };
 
 use crate::capture::load::{Load, Ticket};
@@ -207,8 +207,11 @@ impl Lane {
         }
         if let Some(deferral) = &mut self.deferral {
             deferral.exact = Some(exact.ok_or_else(|| {
-                Error::new(ErrorKind::Bug, "a table without a key was read without its exact position")
-                    .with("table", &self.schema.table)
+                Error::new(
+                    ErrorKind::Bug,
+                    "a table without a key was read without its exact position",
+                )
+                .with("table", &self.schema.table)
             })?);
             self.dirty = true;
             self.sink.truncate(None).await?;
@@ -347,4 +350,3 @@ fn unseen(
         other => Some(other),
     }
 }
-

@@ -90,9 +90,7 @@ fn other_absences(
         .iter()
         .map(|c| AbsentColumn {
             column: c.column,
-            missing: BooleanBuffer::collect_bool(rows, |i| {
-                c.missing.value(i) && !moved(i as u32)
-            }),
+            missing: BooleanBuffer::collect_bool(rows, |i| c.missing.value(i) && !moved(i as u32)),
         })
         .filter(|c| c.missing.count_set_bits() > 0)
         .collect();

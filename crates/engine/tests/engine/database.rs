@@ -299,7 +299,8 @@ fn contains(chunk: &Chunk, id: i64) -> bool {
     let parse = |key: &KeyText| key[0].parse::<i64>().unwrap();
     match chunk {
         Chunk::Range { from, to } => {
-            from.as_ref().is_none_or(|k| id > parse(k)) && to.as_ref().is_none_or(|k| id <= parse(k))
+            from.as_ref().is_none_or(|k| id > parse(k))
+                && to.as_ref().is_none_or(|k| id <= parse(k))
         }
         Chunk::Keys(keys) => keys.iter().any(|k| parse(k) == id),
         Chunk::Whole => true,
@@ -437,8 +438,8 @@ fn rows_event(
         rows: batch_of(&[before]),
     });
     let missing = BooleanBuffer::collect_bool(1, |_| true);
-    let absent = (!large_sent)
-        .then(|| AbsentCells { columns: vec![AbsentColumn { column: 2, missing }] });
+    let absent =
+        (!large_sent).then(|| AbsentCells { columns: vec![AbsentColumn { column: 2, missing }] });
     SourceEvent::Rows(ChangeBatch {
         schema: schema(table),
         ops: vec![op],

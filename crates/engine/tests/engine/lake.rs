@@ -127,7 +127,11 @@ impl Sink for Lake {
         Arc::new(self.clone())
     }
 
-    async fn open_table(&self, schema: &Arc<TableSchema>, slot: Slot) -> Result<Box<dyn SinkTable>> {
+    async fn open_table(
+        &self,
+        schema: &Arc<TableSchema>,
+        slot: Slot,
+    ) -> Result<Box<dyn SinkTable>> {
         let mut table = Table {
             lake: self.clone(),
             id: schema.table.clone(),
@@ -179,9 +183,8 @@ impl Table {
         let found = match self.slot {
             Slot::Visible => stored.and_then(|s| s.visible.clone()),
             Slot::Copy(generation) => stored.and_then(|s| {
-                let promoted = |v: &&Version| {
-                    v.mark.as_ref().is_some_and(|m| m.generation >= generation)
-                };
+                let promoted =
+                    |v: &&Version| v.mark.as_ref().is_some_and(|m| m.generation >= generation);
                 let visible = s.visible.as_ref().filter(promoted);
                 s.copies.get(&generation).or(visible).cloned()
             }),
@@ -198,13 +201,7 @@ impl Table {
         let (rows, unresolved) = resolve(&self.base.rows, &edits, self.keyed);
         let unresolved = (!unresolved.is_empty()).then(|| keys(&unresolved));
         let payload = Payload { edits, parent: self.base.number, rows };
-        Staged {
-            rows_added: 0,
-            rows_deleted: 0,
-            bytes: 0,
-            unresolved,
-            payload: Box::new(payload),
-        }
+        Staged { rows_added: 0, rows_deleted: 0, bytes: 0, unresolved, payload: Box::new(payload) }
     }
 
     fn put(&mut self, payload: &Payload, permit: &CommitPermit) -> bool {

@@ -38,7 +38,12 @@ fn pipeline(database: &Arc<Database>, lake: &Lake, state: &Path) -> Pipeline {
         state_dir: state.into(),
         memory_bytes: 64 << 20,
     };
-    Pipeline::new(Arc::new(FakeSource(Arc::clone(database))), Arc::new(lake.clone()), options(), env)
+    Pipeline::new(
+        Arc::new(FakeSource(Arc::clone(database))),
+        Arc::new(lake.clone()),
+        options(),
+        env,
+    )
 }
 
 fn large(random: &mut Random) -> String {
@@ -144,12 +149,8 @@ impl World {
     async fn run_and_crash(&mut self, resync: bool) {
         let pipeline = pipeline(&self.database, &self.lake, self.folder.path());
         let (control, orders) = mpsc::channel(4);
-        let running = tokio::spawn(pipeline.run(
-            RunMode::Follow,
-            true,
-            orders,
-            Arc::new(Status::new()),
-        ));
+        let running =
+            tokio::spawn(pipeline.run(RunMode::Follow, true, orders, Arc::new(Status::new())));
         if resync {
             tokio::time::sleep(Duration::from_millis(self.random.below(60))).await;
             let (reply, _answer) = oneshot::channel();
