@@ -109,6 +109,10 @@ pub struct IntentTable {
     pub promote: bool,
     /// The schema after the epoch.
     pub schema_version: SchemaVersion,
+    /// Why the table must be loaded again after this epoch. Whoever finishes a torn epoch could not tell any more: the
+    /// table may have its new shape already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub diverged: Option<String>,
 }
 
 /// The announcement of an epoch, made before its first table commit.

@@ -50,12 +50,6 @@ const BANNED: &[Banned] = &[
         why: "it blocks a worker of the runtime",
     },
     Banned {
-        text: concat!("unsafe", " {"),
-        except: &[],
-        product_only: false,
-        why: "no unsafe code",
-    },
-    Banned {
         text: concat!("TO", "DO"),
         except: &[],
         product_only: false,

@@ -66,6 +66,7 @@ impl Part<'_> {
             generation: self.lane.generation,
             promote: self.promote,
             schema_version: self.lane.schema.version,
+            diverged: self.lane.diverged.clone(),
         }
     }
 

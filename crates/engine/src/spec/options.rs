@@ -176,7 +176,7 @@ impl Default for CompactionOptions {
 
 impl Default for ExpiryOptions {
     fn default() -> Self {
-        Self { enabled: true, interval: seconds(600), retain: seconds(24 * 3_600) }
+        Self { enabled: true, interval: seconds(60), retain: seconds(900) }
     }
 }
 

@@ -174,6 +174,12 @@ impl Session<'_> {
             let rows = batch.len() as u64;
             self.cx.status.update(|s| s.changes += rows);
         }
+        if let Item::Schema(change) = &item
+            && change.before.table != change.after.table
+        {
+            self.renamed(&change.before.table, &change.before.identity);
+            return Ok(());
+        }
         let schema_only = matches!(item, Item::Schema(_));
         let mut reload = None;
         for (key, lane) in self.lanes.iter_mut().filter(|((t, _), _)| *t == table) {
@@ -191,6 +197,18 @@ impl Session<'_> {
             self.reload(table, why);
         }
         Ok(())
+    }
+
+    /// A table has another name now. Its old name keeps its rows in the lake and follows nothing; under the new name it
+    /// is another table, which the next look at the catalogue finds.
+    fn renamed(&mut self, table: &TableId, identity: &lakeward_core::TableIdentity) {
+        tracing::warn!(%table, "the table was renamed at the source; its lake table is left as it is");
+        for ((name, _), lane) in &mut self.lanes {
+            if name == table && lane.schema.identity == *identity {
+                lane.diverged = Some("its table has another name at the source".into());
+            }
+        }
+        self.watched_at = None;
     }
 
     fn spill_deferred(&mut self) -> Result<()> {
@@ -285,6 +303,13 @@ impl Session<'_> {
             return Ok(());
         }
         tracing::info!(epoch = intent.epoch, "finishing the epoch that was left torn");
+        for table in &intent.tables {
+            let key = (table.table.clone(), table.generation);
+            if let (Some(why), Some(lane)) = (&table.diverged, self.lanes.get_mut(&key)) {
+                lane.diverged = Some(why.clone());
+                self.between.push_back(Between::Reload { table: key.0, why: why.clone() });
+            }
+        }
         self.commit_epoch(Some(intent)).await?;
         self.finishing = None;
         self.cx.status.update(|s| s.phase = Phase::Running);

@@ -107,7 +107,8 @@ impl Session<'_> {
     }
 
     fn discovered(&mut self, tables: Vec<Arc<TableSchema>>) {
-        self.discovered = true;
+        let now = tables.iter().map(|t| (t.table.clone(), t.identity.clone())).collect();
+        self.discovered = Some(now);
         let (mut new, mut remade) = (Vec::new(), Vec::new());
         for schema in tables {
             if self.planning.contains(&schema.table) {
@@ -220,6 +221,15 @@ impl Session<'_> {
         }
         let newest = self.lanes.iter().rfind(|((t, _), _)| *t == table);
         let Some((_, lane)) = newest else { return };
+        if self.discovered.is_none() {
+            let why = why.to_owned();
+            self.between.push_back(Between::Reload { table, why });
+            return;
+        }
+        if !self.is_at_source(lane) {
+            tracing::warn!(%table, why, "the table is not at the source under this name; it is left as it is");
+            return;
+        }
         tracing::info!(%table, why, "loading a new copy");
         self.plan(vec![Arc::clone(&lane.schema)], true);
     }

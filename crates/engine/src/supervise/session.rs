@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use lakeward_core::{
     CheckReport, CommitMark, Coverage, Delivered, Error, ErrorKind, Intent, Position, Result,
-    Severity, Slot, SourceEvent, StartAt, TableId, TransactionId,
+    Severity, Slot, SourceEvent, StartAt, TableId, TableIdentity, TransactionId,
 };
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
@@ -93,7 +93,8 @@ pub(super) struct Session<'a> {
     pub(super) planning: HashSet<TableId>,
     pub(super) drifting: HashSet<LaneKey>,
     pub(super) between: VecDeque<Between>,
-    pub(super) discovered: bool,
+    /// The selected tables at the last look at the catalogue; `None`: none yet.
+    pub(super) discovered: Option<HashMap<TableId, TableIdentity>>,
     pub(super) watched_at: Option<Instant>,
     pub(super) watching: bool,
     pub(super) upkeep: super::upkeep::Schedule,
@@ -223,7 +224,7 @@ impl<'a> Session<'a> {
             planning: HashSet::new(),
             drifting: HashSet::new(),
             between: VecDeque::new(),
-            discovered: false,
+            discovered: None,
             watched_at: None,
             watching: false,
             upkeep: super::upkeep::Schedule::default(),
@@ -431,13 +432,14 @@ impl<'a> Session<'a> {
             return self.drained(by).await;
         }
         let Some(target) = target else { return Ok(None) };
-        let done = self.discovered
+        let done = self.discovered.is_some()
             && self.clean()
+            && self.upkeep.is_idle()
             && self.planning.is_empty()
             && self.between.is_empty()
             && self.drifting.is_empty()
             && self.finishing.is_none()
-            && self.lanes.values().all(|l| l.load.is_none() && l.diverged.is_none())
+            && self.lanes.values().all(|l| self.is_settled(l))
             && self
                 .ledger
                 .state()
@@ -445,6 +447,17 @@ impl<'a> Session<'a> {
                 .as_ref()
                 .is_some_and(|position| self.covers(position, target));
         Ok(done.then_some(RunEnd::CaughtUp))
+    }
+
+    /// Whether a lane shows what its table holds, or its table is no longer there under this name.
+    fn is_settled(&self, lane: &Lane) -> bool {
+        (lane.load.is_none() && lane.diverged.is_none()) || !self.is_at_source(lane)
+    }
+
+    /// Whether the lane's table has its name at the source still, as far as known.
+    pub(super) fn is_at_source(&self, lane: &Lane) -> bool {
+        let known = self.discovered.as_ref().and_then(|tables| tables.get(lane.table()));
+        known == Some(&lane.schema.identity)
     }
 
     async fn drained(&mut self, by: Instant) -> Result<Option<RunEnd>> {

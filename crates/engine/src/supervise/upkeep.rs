@@ -28,6 +28,13 @@ pub(super) struct Schedule {
     asked: Option<Answering>,
 }
 
+impl Schedule {
+    /// Whether nothing runs and nobody waits.
+    pub(super) fn is_idle(&self) -> bool {
+        self.running.is_none() && self.asked.is_none()
+    }
+}
+
 /// Tables that a person asked to compact, one after the other.
 struct Answering {
     left: Vec<LaneKey>,

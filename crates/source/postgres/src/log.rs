@@ -21,6 +21,7 @@ use crate::feedback::Feedback;
 use crate::fold::{Fold, OpenLayout};
 use crate::position::{Place, parse_lsn, print_lsn, resume_lsn};
 use crate::relation::{self, Known, Resolved, Step};
+use crate::setup;
 use crate::types::PgType;
 use crate::wire::{self, BoxedSocket, CopyBoth, Frames, Refusal, ReplicationConnection};
 
@@ -31,6 +32,9 @@ const FRESH: Duration = Duration::from_millis(50);
 const SILENCE: Duration = Duration::from_secs(60);
 /// How long another reader of the slot is waited for: a dead one of ours goes when the server notices.
 const SLOT_BUSY: Duration = Duration::from_secs(20);
+/// After this long its connection is ended. Whoever opens the log owns the pipeline by its ledger: the other reader is
+/// an older writer that was taken over, or a connection that outlived its process.
+const SLOT_OURS: Duration = Duration::from_secs(2);
 /// How long the catalogue may lag behind a commit that the log has delivered (synchronous standbys hold commits back).
 const CATALOGUE_LAG: Duration = Duration::from_secs(10);
 /// How often it is looked at meanwhile.
@@ -59,6 +63,9 @@ pub async fn open(
             Err(error) if error.kind() == ErrorKind::Conflict && Instant::now() < deadline => {
                 tracing::debug!(slot = settings.slot, "the slot is in use, waiting");
                 sleep(Duration::from_millis(200)).await;
+                if Instant::now() + SLOT_BUSY > deadline + SLOT_OURS {
+                    setup::end_reader(catalog.session().await?.as_ref(), &settings.slot).await?;
+                }
             }
             Err(error) => return Err(error),
         }

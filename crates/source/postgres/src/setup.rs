@@ -9,6 +9,7 @@ use lakeward_core::{Error, ErrorKind, Prepared, Result, TableId, TableSchema};
 use tokio_postgres::types::PgLsn;
 
 use crate::catalog::{Catalog, cell, table_oid};
+use crate::connect::APPLICATION_NAME;
 use crate::connect::{Session, sql_error};
 use crate::patience::saying;
 use crate::position::Place;
@@ -134,6 +135,18 @@ pub(crate) async fn slot(session: &Session, name: &str) -> Result<Option<Slot>> 
         wal_status: cell(&row, "wal_status")?,
         confirmed: confirmed.map(u64::from),
     }))
+}
+
+/// Ends the connection of ours that reads a slot, if there is one. Another program's is left alone.
+pub(crate) async fn end_reader(session: &Session, slot: &str) -> Result<()> {
+    let sql = "SELECT pg_terminate_backend(a.pid) FROM pg_replication_slots s \
+               JOIN pg_stat_activity a ON a.pid = s.active_pid \
+               WHERE s.slot_name = $1 AND a.application_name = $2";
+    let ended = session.query(sql, &[&slot, &APPLICATION_NAME]).await.map_err(sql_error)?;
+    if !ended.is_empty() {
+        tracing::warn!(slot, "ended the older reader of the slot");
+    }
+    Ok(())
 }
 
 /// Makes publication and slot where they are missing, and refuses what does not fit.
