@@ -25,6 +25,8 @@ pub(super) struct Asked {
 pub(super) struct Schedule {
     looked: HashMap<LaneKey, Instant>,
     running: Option<LaneKey>,
+    /// Whether expiry is tried before compaction the next time.
+    expiry_next: bool,
     asked: Option<Answering>,
 }
 
@@ -85,7 +87,17 @@ impl Session<'_> {
         let policy = self.policy(force_compact);
         self.upkeep.looked.insert(key.clone(), Instant::now());
         let Some(lane) = self.lanes.get_mut(&key) else { return Ok(false) };
-        let Some(job) = lane.sink.upkeep(&policy).await? else { return Ok(false) };
+        // Both kinds get their turn: a table that always has something to compact must not keep all its versions.
+        let expiry_first = !force_compact && std::mem::take(&mut self.upkeep.expiry_next);
+        let mut job = None;
+        if expiry_first {
+            job = lane.sink.upkeep(&UpkeepPolicy { compact: false, ..policy.clone() }).await?;
+        }
+        if job.is_none() {
+            job = lane.sink.upkeep(&policy).await?;
+        }
+        self.upkeep.expiry_next = !expiry_first;
+        let Some(job) = job else { return Ok(false) };
         tracing::info!(table = %key.0, job = job.describe(), "upkeep begins");
         self.upkeep.running = Some(key.clone());
         self.side(async move { Note::Upkept(Upkept { key, done: job.run().await }) });
