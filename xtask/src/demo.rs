@@ -43,12 +43,12 @@ fn run(passed: &[String]) -> Result<(), String> {
     println!("building lakeward and the demonstration");
     command::run(&mut command::cargo(&[
         "build",
+        "--workspace",
         "--locked",
-        "-p",
+        "--bin",
         "lakeward",
-        "-p",
-        "lakeward-e2e",
-        "--bins",
+        "--bin",
+        "demo",
     ]))?;
     let debug = command::target().join("debug");
     let mut demo = std::process::Command::new(debug.join("demo"));

@@ -88,7 +88,7 @@ impl Run {
     }
 
     fn laws(&mut self) -> Result<(), String> {
-        let mut args = vec!["test", "--locked", "-p", "lakeward-e2e", "--test", "laws"];
+        let mut args = vec!["test", "--workspace", "--locked", "--test", "laws"];
         let filter = self.filter.clone();
         args.extend(filter.as_deref());
         args.extend(["--", "--nocapture", "--test-threads", LAW_THREADS]);
@@ -170,15 +170,10 @@ fn summary(line: &str) -> Option<(u64, u64)> {
 }
 
 fn fetch() -> Result<(), String> {
-    command::run(&mut command::cargo(&[
-        "run",
-        "--quiet",
-        "--locked",
-        "-p",
-        "lakeward-e2e",
-        "--bin",
-        "fetch",
-    ]))
+    // built with the whole workspace in view, as everything here: one set of features, compiled once
+    let args = ["build", "--quiet", "--workspace", "--locked", "--bin", "fetch"];
+    command::run(&mut command::cargo(&args))?;
+    command::run(&mut Command::new(command::target().join("debug/fetch")))
 }
 
 fn clippy() -> Result<(), String> {
@@ -205,11 +200,12 @@ fn law_binary() -> PathBuf {
 fn build() -> Result<(), String> {
     command::run(&mut command::cargo(&[
         "build",
+        "--workspace",
         "--locked",
-        "-p",
-        "lakeward",
         "--features",
-        "kill-points",
+        "lakeward/kill-points",
+        "--bin",
+        "lakeward",
     ]))?;
     let to = law_binary();
     let built = command::target().join("debug").join("lakeward");

@@ -49,8 +49,15 @@ fn links(text: &str) -> Vec<&str> {
 
 /// The pages that the product writes from its own types must be what it would write now.
 pub(super) fn check_generated() -> Vec<String> {
-    if command::run(&mut command::cargo(&["build", "--quiet", "--locked", "-p", "lakeward"]))
-        .is_err()
+    if command::run(&mut command::cargo(&[
+        "build",
+        "--quiet",
+        "--workspace",
+        "--locked",
+        "--bin",
+        "lakeward",
+    ]))
+    .is_err()
     {
         return vec![format!("{BOOK}: not checked: lakeward does not build")];
     }

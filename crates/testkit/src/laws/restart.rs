@@ -97,8 +97,8 @@ async fn prepare<S: SourceServer, L: LakeTarget>(
     // a load of many chunks, so that several restarts fall into it
     world.options.rows_per_chunk = if loading { 150 } else { 10_000 };
     world.options.pipeline = vec![
-        "compaction: { interval: 2s }".to_owned(),
-        "expiry: { interval: 3s, retain: 5s }".to_owned(),
+        "compaction: { interval: 1s }".to_owned(),
+        "expiry: { interval: 300ms, retain: 2s }".to_owned(),
     ];
     if !loading {
         world.catch_up().await?;
@@ -144,8 +144,24 @@ async fn restart_until<S: SourceServer, L: LakeTarget>(
         }
         restarts += 1;
     }
+    expire(world).await?;
     Ok(restarts)
 }
+
+/// Versions expire only when many have gathered past the consistent points that are kept: one
+/// undisturbed life at the end, under the same writers, until that has been seen.
+async fn expire<S: SourceServer, L: LakeTarget>(world: &World<S, L>) -> Result<()> {
+    let end = tokio::time::Instant::now() + EXPIRY_LIMIT;
+    let log = world.home().join(POINTS);
+    let running = world.run()?.arg("--take-over").log_points(&log).spawn()?;
+    while reached(world, KillPoint::ExpireCommit) == 0 && tokio::time::Instant::now() < end {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    running.kill9().await.map(|_| ())
+}
+
+/// How long that life may take.
+const EXPIRY_LIMIT: Duration = Duration::from_secs(120);
 
 async fn add_a_table<S: SourceServer, L: LakeTarget>(world: &World<S, L>) -> Result<()> {
     let sql = "CREATE TABLE IF NOT EXISTS added (id int PRIMARY KEY, note text); \
