@@ -17,7 +17,7 @@ use crate::stage;
 /// little against the smallest memory cap.
 const BUFFER_BYTES: u64 = 4 << 20;
 
-/// A table's handle. See [`SinkTable`].
+/// A table's handle. See [`lakeward_core::SinkTable`].
 pub(crate) struct IcebergTable {
     pub(crate) committer: Committer,
     pub(crate) line: Line,
