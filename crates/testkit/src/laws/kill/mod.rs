@@ -171,9 +171,9 @@ async fn trial<S: SourceServer, L: LakeTarget>(
     n: u64,
     judge: &mut Judge,
 ) -> Result<()> {
-    let mut n = n;
+    let (asked, mut n) = (n, n);
     for _ in 0..4 {
-        let name = format!("kill_{}_{n}", point.replace('-', "_"));
+        let name = format!("kill_{}_{asked}_{n}", point.replace('-', "_"));
         let world = world::<S, L>(source, template, &name).await?;
         let died = die_and_recover(&world, point, n).await?;
         world.judge(judge).await?;
