@@ -264,14 +264,12 @@ impl<'a> Session<'a> {
         known: &TableState,
         horizon: Option<Position>,
     ) -> Result<()> {
-        let mut visible = known.visible;
         let mut copy = known.copy.clone();
-        if visible > 0 {
+        if known.visible > 0 {
             let lane =
-                self.open_lane(state, known, Slot::Visible, visible, horizon.clone()).await?;
-            if copy.as_ref().is_some_and(|c| lane.generation == c.generation) {
-                (visible, copy) = (lane.generation, None);
-            }
+                self.open_lane(state, known, Slot::Visible, known.visible, horizon.clone()).await?;
+            // It was promoted by an epoch that was left torn.
+            copy = copy.filter(|c| c.generation > lane.generation);
             // A table whose first load was given up, or whose name another table has now, shows what it had; only the
             // copy goes on.
             let same = lane.mark.as_ref().is_none_or(|m| m.identity == lane.schema.identity);
@@ -280,7 +278,6 @@ impl<'a> Session<'a> {
             }
         }
         if let Some(copy) = copy {
-            debug_assert!(copy.generation > visible, "copies are newer than what is visible");
             let slot = Slot::Copy(copy.generation);
             let lane = self.open_lane(state, known, slot, copy.generation, horizon).await?;
             self.enter(lane);
