@@ -1,0 +1,1 @@
+//! The source for MariaDB and MySQL: the binary log, and chunks of tables.
