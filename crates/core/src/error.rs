@@ -128,6 +128,19 @@ impl Error {
         self
     }
 
+    /// The same error for somebody else; its causes become text.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        let source = self.0.source.as_ref().map(|cause| cause.to_string().into());
+        Self(Box::new(Inner {
+            kind: self.0.kind,
+            message: self.0.message.clone(),
+            context: self.0.context.clone(),
+            remedy: self.0.remedy.clone(),
+            source,
+        }))
+    }
+
     /// The kind.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
@@ -190,5 +203,6 @@ mod tests {
         assert_eq!(error.to_string(), "numeric is NaN (table=public.t, column=amount): inner");
         assert_eq!(error.context("column"), Some("amount"));
         assert_eq!(error.kind().retry(), Retry::AfterOperator);
+        assert_eq!(error.again().to_string(), error.to_string());
     }
 }

@@ -12,6 +12,7 @@
 
 pub mod capture;
 pub mod commit;
+mod fan;
 pub mod spec;
 pub mod stream;
 pub mod supervise;

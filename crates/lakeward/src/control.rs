@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use lakeward_core::{Error, ErrorKind, Result, TableId};
-use lakeward_engine::supervise::{Command, Status};
+use lakeward_engine::supervise::{Command, Statuses};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
@@ -111,7 +111,7 @@ impl Control {
     }
 
     /// Answers clients until it is dropped.
-    pub(crate) async fn serve(&self, commands: mpsc::Sender<Command>, status: Arc<Status>) {
+    pub(crate) async fn serve(&self, commands: mpsc::Sender<Command>, statuses: Arc<Statuses>) {
         let turns = Arc::new(Semaphore::new(CLIENTS_MAX));
         loop {
             let Ok(turn) = Arc::clone(&turns).acquire_owned().await else { return };
@@ -120,9 +120,9 @@ impl Control {
                 tokio::time::sleep(std::time::Duration::from_millis(100)).await;
                 continue;
             };
-            let (commands, status) = (commands.clone(), Arc::clone(&status));
+            let (commands, statuses) = (commands.clone(), Arc::clone(&statuses));
             tokio::spawn(async move {
-                _ = converse(stream, commands, status).await;
+                _ = converse(stream, commands, statuses).await;
                 drop(turn);
             });
         }
@@ -153,7 +153,7 @@ fn inode(path: &Path) -> std::io::Result<u64> {
 async fn converse(
     stream: UnixStream,
     commands: mpsc::Sender<Command>,
-    status: Arc<Status>,
+    statuses: Arc<Statuses>,
 ) -> std::io::Result<()> {
     let (read, mut write) = stream.into_split();
     let mut lines = BufReader::new(read);
@@ -163,7 +163,7 @@ async fn converse(
             return Ok(());
         }
         let answer = match serde_json::from_str(&line) {
-            Ok(request) => answer(request, &commands, &status).await,
+            Ok(request) => answer(request, &commands, &statuses).await,
             Err(error) => refused(
                 &Error::new(ErrorKind::Config, "the request cannot be read")
                     .caused_by(error)
@@ -176,8 +176,8 @@ async fn converse(
     }
 }
 
-async fn answer(request: Request, commands: &mpsc::Sender<Command>, status: &Status) -> Answer {
-    match carry_out(request, commands, status).await {
+async fn answer(request: Request, commands: &mpsc::Sender<Command>, statuses: &Statuses) -> Answer {
+    match carry_out(request, commands, statuses).await {
         Ok(value) => Answer::Done(value),
         Err(error) => refused(&error),
     }
@@ -214,12 +214,11 @@ fn kind_named(name: &str) -> ErrorKind {
 async fn carry_out(
     request: Request,
     commands: &mpsc::Sender<Command>,
-    status: &Status,
+    statuses: &Statuses,
 ) -> Result<Value> {
-    let snapshot = || serde_json::to_value(status.snapshot()).map_err(unprintable);
     match request {
-        Request::Status => snapshot(),
-        Request::Tables => Ok(snapshot()?.get_mut("tables").map_or(Value::Null, Value::take)),
+        Request::Status => serde_json::to_value(statuses.snapshots()).map_err(unprintable),
+        Request::Tables => tables(statuses),
         Request::Drain => {
             send(commands, Command::Drain).await?;
             Ok(json!("draining"))
@@ -233,6 +232,19 @@ async fn carry_out(
             ask(commands, |reply| Command::Compact { table, reply }).await
         }
     }
+}
+
+/// All tables of all sinks, each with its sink.
+fn tables(statuses: &Statuses) -> Result<Value> {
+    let mut tables = Vec::new();
+    for sink in statuses.snapshots() {
+        for table in sink.tables {
+            let mut table = serde_json::to_value(table).map_err(unprintable)?;
+            table["sink"] = json!(sink.sink);
+            tables.push(table);
+        }
+    }
+    Ok(Value::Array(tables))
 }
 
 fn unprintable(error: serde_json::Error) -> Error {

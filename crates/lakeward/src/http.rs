@@ -14,7 +14,7 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use lakeward_core::{Error, ErrorKind, Result};
-use lakeward_engine::supervise::Status;
+use lakeward_engine::supervise::Statuses;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
@@ -43,7 +43,7 @@ pub(crate) async fn bind(address: SocketAddr) -> Result<TcpListener> {
 }
 
 /// Serves until it is dropped.
-pub(crate) async fn serve(listener: TcpListener, pipeline: String, status: Arc<Status>) {
+pub(crate) async fn serve(listener: TcpListener, pipeline: String, statuses: Arc<Statuses>) {
     let turns = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let pipeline: Arc<str> = pipeline.into();
     loop {
@@ -52,10 +52,11 @@ pub(crate) async fn serve(listener: TcpListener, pipeline: String, status: Arc<S
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
-        let (pipeline, status) = (Arc::clone(&pipeline), Arc::clone(&status));
+        let (pipeline, statuses) = (Arc::clone(&pipeline), Arc::clone(&statuses));
         tokio::spawn(async move {
             let answer = service_fn(move |request: Request<Incoming>| {
-                let response = respond(request.method(), request.uri().path(), &pipeline, &status);
+                let response =
+                    respond(request.method(), request.uri().path(), &pipeline, &statuses);
                 async move { Ok::<_, Infallible>(response) }
             });
             let connection = http1::Builder::new()
@@ -68,11 +69,18 @@ pub(crate) async fn serve(listener: TcpListener, pipeline: String, status: Arc<S
     }
 }
 
-fn respond(method: &Method, path: &str, pipeline: &str, status: &Status) -> Response<Full<Bytes>> {
+fn respond(
+    method: &Method,
+    path: &str,
+    pipeline: &str,
+    statuses: &Statuses,
+) -> Response<Full<Bytes>> {
     let (code, kind, body) = match (method, path) {
-        (&Method::GET, "/metrics") => {
-            (StatusCode::OK, metrics::CONTENT_TYPE, metrics::render(pipeline, &status.snapshot()))
-        }
+        (&Method::GET, "/metrics") => (
+            StatusCode::OK,
+            metrics::CONTENT_TYPE,
+            metrics::render(pipeline, &statuses.snapshots()),
+        ),
         (&Method::GET, "/healthz") => (StatusCode::OK, "text/plain", "ok\n".to_owned()),
         _ => (StatusCode::NOT_FOUND, "text/plain", "/metrics or /healthz\n".to_owned()),
     };

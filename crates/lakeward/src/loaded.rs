@@ -1,10 +1,11 @@
 //! From a pipeline file to opened connectors.
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lakeward_core::{Env, Error, ErrorKind, LedgerStore, Result, Retry, Sink, Source};
-use lakeward_engine::spec::{Definition, PipelineOptions, Problems};
+use lakeward_engine::spec::{Definition, Part, PipelineOptions, Problems};
+use lakeward_engine::supervise::Landing;
 
 use crate::exit::Failure;
 use crate::registry::{self, Open};
@@ -15,17 +16,21 @@ const RETRY_EVERY: Duration = Duration::from_secs(1);
 /// A pipeline file without problems, its connectors parsed and not yet opened.
 pub(crate) struct Loaded {
     pub(crate) options: PipelineOptions,
-    source_name: String,
-    sink_name: String,
-    open_source: Open<dyn Source>,
-    open_sink: Open<dyn Sink>,
+    source: Part<Open<dyn Source>>,
+    sinks: Vec<Part<Open<dyn Sink>>>,
 }
 
 /// A pipeline's connectors, opened.
 pub(crate) struct Opened {
     pub(crate) source: Arc<dyn Source>,
-    pub(crate) sink: Arc<dyn Sink>,
+    /// At least one.
+    pub(crate) sinks: Vec<OpenedSink>,
     pub(crate) options: PipelineOptions,
+}
+
+/// A sink, opened.
+pub(crate) struct OpenedSink {
+    pub(crate) sink: Arc<dyn Sink>,
     /// For the engine: named after the sink, whose ledger it keeps.
     pub(crate) env: Env,
 }
@@ -38,41 +43,76 @@ pub(crate) fn load(path: &Path) -> Result<Loaded, Problems> {
     let (sources, sinks) = (registry::sources(), registry::sinks());
     let definition = Definition::open(path)?;
     let spec = definition.finish(|raw| sources.parse(raw), |raw| sinks.parse(raw))?;
-    Ok(Loaded {
-        options: spec.pipeline,
-        source_name: spec.source.name,
-        sink_name: spec.sink.name,
-        open_source: spec.source.parsed,
-        open_sink: spec.sink.parsed,
-    })
+    Ok(Loaded { options: spec.pipeline, source: spec.source, sinks: spec.sinks })
 }
 
 impl Loaded {
-    /// Opens both connectors.
+    /// Opens the connectors.
     ///
     /// # Errors
     /// Theirs; `Config` when the state directory cannot be made.
     pub(crate) async fn open(self) -> Result<Opened> {
         make_private(&self.options.state_dir)?;
         let writer = uuid::Uuid::now_v7().simple().to_string();
-        let env = |name: String| Env {
+        let several = self.sinks.len() > 1;
+        let env = |name: String, state_dir: PathBuf| Env {
             pipeline: self.options.name.clone(),
             name,
             writer: writer.clone(),
-            state_dir: self.options.state_dir.clone(),
+            state_dir,
             memory_bytes: self.options.memory.0,
         };
-        let (for_source, env) = (env(self.source_name), env(self.sink_name));
-        let source = (self.open_source)(for_source).await?;
-        let sink = (self.open_sink)(env.clone()).await?;
-        Ok(Opened { source, sink, options: self.options, env })
+        let state_dir = &self.options.state_dir;
+        let source = (self.source.parsed)(env(self.source.name, state_dir.clone())).await?;
+        let mut sinks = Vec::with_capacity(self.sinks.len());
+        for Part { name, parsed } in self.sinks {
+            // Writers of one pipeline's sinks live side by side: each locks and spills in a place of its own.
+            let own = if several { state_dir.join(&name) } else { state_dir.clone() };
+            let env = env(name, own);
+            let sink = parsed(env.clone()).await.map_err(|error| match several {
+                true => error.with("sink", &env.name),
+                false => error,
+            })?;
+            sinks.push(OpenedSink { sink, env });
+        }
+        Ok(Opened { source, sinks, options: self.options })
     }
 }
 
 impl Opened {
+    /// The sink of this name; without a name the only one.
+    ///
+    /// # Errors
+    /// `Config` when there is none of that name, or a name is needed.
+    pub(crate) fn sink(&self, name: Option<&str>) -> Result<&OpenedSink> {
+        let found = match (name, &self.sinks[..]) {
+            (None, [only]) => Some(only),
+            (None, _) => None,
+            (Some(name), sinks) => sinks.iter().find(|s| s.env.name == name),
+        };
+        found.ok_or_else(|| {
+            let names: Vec<_> = self.sinks.iter().map(|s| s.env.name.as_str()).collect();
+            let message = if name.is_some() {
+                "the pipeline has no such sink"
+            } else {
+                "the pipeline has several sinks"
+            };
+            Error::new(ErrorKind::Config, message)
+                .remedied(format!("add --sink with one of: {}", names.join(", ")))
+        })
+    }
+}
+
+impl OpenedSink {
     /// The ledger's objects.
     pub(crate) fn ledger(&self) -> Arc<dyn LedgerStore> {
         self.sink.ledger()
+    }
+}
+
+impl From<OpenedSink> for Landing {
+    fn from(OpenedSink { sink, env }: OpenedSink) -> Self {
+        Self { sink, env }
     }
 }
 

@@ -56,22 +56,27 @@ const TABLE: [(&str, &str, &str, TableValue); 4] = [
     }),
 ];
 
-/// All metrics of a pipeline at one moment. A value that is not known is left out.
-pub(crate) fn render(pipeline: &str, status: &StatusSnapshot) -> String {
+/// All metrics of a pipeline's sinks at one moment. A value that is not known is left out.
+pub(crate) fn render(pipeline: &str, sinks: &[StatusSnapshot]) -> String {
     let mut out = String::new();
-    let pipeline = escaped(pipeline);
+    let labels = |s: &StatusSnapshot| {
+        format!("pipeline=\"{}\",sink=\"{}\"", escaped(pipeline), escaped(&s.sink))
+    };
     for (name, kind, help, value) in PIPELINE {
-        if let Some(value) = value(status) {
+        let known = || sinks.iter().filter_map(|s| Some((labels(s), value(s)?)));
+        if known().next().is_some() {
             head(&mut out, name, kind, help);
-            _ = writeln!(out, "{name}{{pipeline=\"{pipeline}\"}} {value}");
+        }
+        for (labels, value) in known() {
+            _ = writeln!(out, "{name}{{{labels}}} {value}");
         }
     }
     for (name, kind, help, value) in TABLE {
         head(&mut out, name, kind, help);
-        for table in &status.tables {
+        for (sink, table) in sinks.iter().flat_map(|s| s.tables.iter().map(move |t| (s, t))) {
             if let Some(value) = value(table) {
-                let table = escaped(&table.table);
-                _ = writeln!(out, "{name}{{pipeline=\"{pipeline}\",table=\"{table}\"}} {value}");
+                let (labels, table) = (labels(sink), escaped(&table.table));
+                _ = writeln!(out, "{name}{{{labels},table=\"{table}\"}} {value}");
             }
         }
     }
@@ -93,6 +98,7 @@ mod tests {
     #[test]
     fn metrics_carry_labels_and_leave_out_what_is_unknown() {
         let status = StatusSnapshot {
+            sink: "ice".into(),
             phase: Phase::Running,
             epoch: 7,
             lag_seconds: Some(0.5),
@@ -109,12 +115,12 @@ mod tests {
             }],
             ..StatusSnapshot::default()
         };
-        let text = render("shop", &status);
-        assert!(text.contains("\nlakeward_epoch{pipeline=\"shop\"} 7\n"), "{text}");
-        assert!(text.contains("\nlakeward_lag_seconds{pipeline=\"shop\"} 0.5\n"));
+        let text = render("shop", &[status]);
+        assert!(text.contains("\nlakeward_epoch{pipeline=\"shop\",sink=\"ice\"} 7\n"), "{text}");
+        assert!(text.contains("\nlakeward_lag_seconds{pipeline=\"shop\",sink=\"ice\"} 0.5\n"));
         assert!(!text.contains("lakeward_lag_bytes"));
         assert!(text.contains(
-            "\nlakeward_table_written_rows_total{pipeline=\"shop\",table=\"public.\\\"t\\\"\"} 20\n"
+            "\nlakeward_table_written_rows_total{pipeline=\"shop\",sink=\"ice\",table=\"public.\\\"t\\\"\"} 20\n"
         ));
         let names = text.lines().filter(|l| l.starts_with("# TYPE")).collect::<Vec<_>>();
         assert_eq!(names.len(), names.iter().collect::<std::collections::HashSet<_>>().len());

@@ -3,7 +3,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use lakeward_engine::supervise::{Phase, Status, StatusSnapshot, TablePhase, TableStatus};
+use lakeward_engine::supervise::{Phase, StatusSnapshot, Statuses, TablePhase, TableStatus};
 
 use crate::screen::Screen;
 
@@ -20,33 +20,48 @@ const SPEED_OVER: Duration = Duration::from_secs(5);
 const TABLES_SHOWN_MAX: usize = 20;
 
 /// Shows progress until it is dropped.
-pub(crate) async fn show(pipeline: String, status: Arc<Status>, screen: Option<Screen>) {
+pub(crate) async fn show(pipeline: String, statuses: Arc<Statuses>, screen: Option<Screen>) {
     let every = if screen.is_some() { DRAW_EVERY } else { LOG_EVERY };
     // A state is drawn at once; a log line has something to say only after a while.
     let first = if screen.is_some() { Duration::ZERO } else { LOG_EVERY };
     let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + first, every);
-    let mut speeds = Speeds::default();
+    let mut speeds: Vec<Speeds> = Vec::new();
     loop {
         ticks.tick().await;
-        let snapshot = status.snapshot();
-        speeds.sample(Instant::now(), &snapshot);
+        let sinks = statuses.snapshots();
+        speeds.resize_with(sinks.len(), Speeds::default);
+        for (speeds, snapshot) in speeds.iter_mut().zip(&sinks) {
+            speeds.sample(Instant::now(), snapshot);
+        }
         match &screen {
-            Some(screen) => screen.show(render(&pipeline, &snapshot, &speeds)),
-            None => log(&snapshot, &speeds),
+            Some(screen) => screen.show(render_all(&pipeline, &sinks, &speeds)),
+            None => sinks.iter().zip(&speeds).for_each(|(s, speeds)| log(s, speeds)),
         }
     }
 }
 
 /// The last state, drawn once more when the pipeline has ended.
-pub(crate) fn show_end(pipeline: &str, status: &Status, screen: Option<&Screen>) {
+pub(crate) fn show_end(pipeline: &str, statuses: &Statuses, screen: Option<&Screen>) {
     if let Some(screen) = screen {
-        screen.show(render(pipeline, &status.snapshot(), &Speeds::default()));
+        let sinks = statuses.snapshots();
+        let speeds: Vec<_> = sinks.iter().map(|_| Speeds::default()).collect();
+        screen.show(render_all(pipeline, &sinks, &speeds));
     }
+}
+
+/// One table a sink; a sink of several is named.
+fn render_all(pipeline: &str, sinks: &[StatusSnapshot], speeds: &[Speeds]) -> Vec<String> {
+    let name = |s: &StatusSnapshot| match sinks.len() {
+        0 | 1 => pipeline.to_owned(),
+        _ => format!("{pipeline} → {}", s.sink),
+    };
+    sinks.iter().zip(speeds).flat_map(|(s, speeds)| render(&name(s), s, speeds)).collect()
 }
 
 fn log(s: &StatusSnapshot, speeds: &Speeds) {
     let following = s.tables.iter().filter(|t| t.phase == TablePhase::Following).count();
     tracing::info!(
+        sink = s.sink,
         phase = phase_name(s.phase),
         epoch = s.epoch,
         position = s.position.as_deref().unwrap_or_default(),

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::fit::fit;
 use super::nearest::unknown;
-use super::options::{PipelineOptions, default_state_dir};
+use super::options::{MEMORY_MIN, PipelineOptions, default_state_dir};
 use super::report::{Located, Place, Problems};
 use super::yaml::{self, Data, Node};
 
@@ -36,7 +36,7 @@ pub struct Definition {
     file: String,
     problems: Vec<Located>,
     source: Option<Raw>,
-    sink: Option<Raw>,
+    sinks: Vec<Raw>,
     pipeline: Option<PipelineOptions>,
 }
 
@@ -45,8 +45,8 @@ pub struct Definition {
 pub struct Spec<S, K> {
     /// Where changes come from.
     pub source: Part<S>,
-    /// Where they land.
-    pub sink: Part<K>,
+    /// Where they land: at least one, their names all different.
+    pub sinks: Vec<Part<K>>,
     /// The pipeline's own options, [`routing_hash`](PipelineOptions::routing_hash) included.
     pub pipeline: PipelineOptions,
 }
@@ -105,8 +105,13 @@ impl Definition {
     fn read_in(file: &str, text: &str, env: &dyn Fn(&str) -> Option<String>) -> Self {
         let mut problems = Vec::new();
         let root = yaml::read(text, &mut problems);
-        let mut definition =
-            Self { file: file.to_owned(), problems, source: None, sink: None, pipeline: None };
+        let mut definition = Self {
+            file: file.to_owned(),
+            problems,
+            source: None,
+            sinks: Vec::new(),
+            pipeline: None,
+        };
         match root {
             Some(root) if matches!(root.data, Data::Map(_)) => definition.take(&root, env),
             _ if definition.problems.is_empty() => {
@@ -130,7 +135,9 @@ impl Definition {
             self.refuse(root.at, format!("key `{key}` is missing"));
         }
         self.source = root.entry("source").and_then(|entry| self.connector(&entry.value));
-        self.sink = root.entry("sink").and_then(|entry| self.only_sink(&entry.value));
+        if let Some(entry) = root.entry("sink") {
+            self.take_sinks(&entry.value);
+        }
         for key in ["route", "transform"] {
             if let Some(entry) = root.entry(key) {
                 self.refuse_steps(key, &entry.value);
@@ -140,23 +147,39 @@ impl Definition {
         if let (Some(pipeline), Some(source)) = (&mut self.pipeline, &self.source) {
             pipeline.routing_hash = routing_hash(source);
         }
+        self.share_memory(root);
     }
 
-    fn only_sink(&mut self, node: &Node) -> Option<Raw> {
-        match &node.data {
-            Data::List(sinks) => match &sinks[..] {
-                [only] => self.connector(only),
-                [] => {
-                    self.refuse(node.at, "expected a sink");
-                    None
-                }
-                [_, second, ..] => {
-                    let message = "only one sink is supported: run one pipeline per sink";
-                    self.refuse(second.at, message);
-                    None
-                }
-            },
-            _ => self.connector(node),
+    /// One mapping, or a list of them with different names.
+    fn take_sinks(&mut self, node: &Node) {
+        let nodes = match &node.data {
+            Data::List(sinks) if sinks.is_empty() => {
+                self.refuse(node.at, "expected a sink");
+                return;
+            }
+            Data::List(sinks) => sinks.as_slice(),
+            _ => std::slice::from_ref(node),
+        };
+        for node in nodes {
+            let Some(sink) = self.connector(node) else { continue };
+            if self.sinks.iter().any(|other| other.name == sink.name) {
+                let message = format!(
+                    "two sinks are called `{}`: give one another `name`; its ledger stands under it",
+                    sink.name
+                );
+                self.refuse(node.place_of("name"), message);
+            }
+            self.sinks.push(sink);
+        }
+    }
+
+    /// Several sinks share the memory: each needs as much as a single one must have.
+    fn share_memory(&mut self, root: &Node) {
+        let (sinks, memory) = (self.sinks.len() as u64, self.pipeline.as_ref().map(|p| p.memory.0));
+        if sinks > 1 && memory.is_some_and(|memory| memory < sinks * MEMORY_MIN) {
+            let message =
+                format!("must be at least 32MiB for each of the {sinks} sinks, which share it");
+            self.refuse(root.place_of("pipeline.memory"), message);
         }
     }
 
@@ -219,20 +242,21 @@ impl Definition {
         }
     }
 
-    /// The definition, if nothing is wrong with it: both connectors read their parts, and all problems come together.
+    /// The definition, if nothing is wrong with it: all connectors read their parts, and all problems come together.
     ///
     /// # Errors
     /// All problems, in the file's order.
     pub fn finish<S, K>(
         mut self,
         source: impl FnOnce(&Raw) -> Result<S, Vec<Located>>,
-        sink: impl FnOnce(&Raw) -> Result<K, Vec<Located>>,
+        sink: impl Fn(&Raw) -> Result<K, Vec<Located>>,
     ) -> Result<Spec<S, K>, Problems> {
         let source = self.source.take().and_then(|raw| self.part(raw, source));
-        let sink = self.sink.take().and_then(|raw| self.part(raw, sink));
-        match (source, sink, self.pipeline) {
-            (Some(source), Some(sink), Some(pipeline)) if self.problems.is_empty() => {
-                Ok(Spec { source, sink, pipeline })
+        let raw = std::mem::take(&mut self.sinks);
+        let sinks: Vec<_> = raw.into_iter().filter_map(|raw| self.part(raw, &sink)).collect();
+        match (source, self.pipeline) {
+            (Some(source), Some(pipeline)) if self.problems.is_empty() => {
+                Ok(Spec { source, sinks, pipeline })
             }
             _ => Err(Problems::new(self.file, self.problems)),
         }

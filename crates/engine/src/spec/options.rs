@@ -9,6 +9,9 @@ use lakeward_core::{Bytes, Period, Problem, TableId, Validate};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// Below this the log's share would hold no full batch.
+pub(super) const MEMORY_MIN: u64 = 32 << 20;
+
 /// The `pipeline` part of a pipeline file.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -36,7 +39,7 @@ pub struct PipelineOptions {
     #[schemars(range(min = 1))]
     pub commit_rows: u64,
 
-    /// The cap for all rows held in memory, at least 32MiB. A share is kept back for the log.
+    /// The cap for all rows held in memory, at least 32MiB for each sink. A share is kept back for the log.
     #[serde(default = "default_memory")]
     pub memory: Bytes,
 
@@ -49,7 +52,7 @@ pub struct PipelineOptions {
     #[schemars(range(min = 1))]
     pub rows_per_chunk: u64,
 
-    /// How many chunks are read at the same time. Each takes one connection of the source.
+    /// How many chunks are read at the same time, for each sink. Each takes one connection of the source.
     #[serde(default = "default_chunk_readers")]
     #[schemars(range(min = 1, max = 64))]
     pub chunk_readers: u32,
@@ -227,7 +230,7 @@ impl Validate for PipelineOptions {
         let name_message = "a name has 1 to 40 characters of a-z, 0-9, _ and -";
         refuse("name".into(), !is_name(&self.name), name_message);
         let at_least = "must be at least 32MiB";
-        refuse("memory".into(), self.memory.0 < 32 << 20, at_least);
+        refuse("memory".into(), self.memory.0 < MEMORY_MIN, at_least);
         refuse("commit_bytes".into(), self.commit_bytes.0 == 0, "must be more than nothing");
         for (path, period) in [
             ("commit_interval", self.commit_interval),

@@ -40,10 +40,10 @@ pub fn file_schema(sources: &[Connector], sinks: &[Connector]) -> Value {
         "properties": {
             "source": { "description": "Where changes come from.", "oneOf": sources },
             "sink": {
-                "description": "Where they land: one mapping, or a list of one.",
+                "description": "Where they land: one mapping, or a list of them, each with its own `name`. The log is read once for all.",
                 "oneOf": [
                     { "oneOf": sinks.clone() },
-                    { "type": "array", "minItems": 1, "maxItems": 1, "items": { "oneOf": sinks } }
+                    { "type": "array", "minItems": 1, "items": { "oneOf": sinks } }
                 ]
             },
             "route": empty_list("Where tables land under other names. Not supported yet: must be empty."),

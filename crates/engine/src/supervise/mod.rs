@@ -1,6 +1,7 @@
 //! A pipeline's life: one owning task, its sessions, its commands, its end.
 pub mod command;
 mod deliver;
+mod landing;
 mod pipeline;
 mod planning;
 mod session;
@@ -8,5 +9,5 @@ pub mod status;
 mod upkeep;
 
 pub use command::{Command, RunEnd, RunMode};
-pub use pipeline::Pipeline;
-pub use status::{Phase, Status, StatusSnapshot, TablePhase, TableStatus};
+pub use pipeline::{Landing, Pipeline};
+pub use status::{Phase, Status, StatusSnapshot, Statuses, TablePhase, TableStatus};

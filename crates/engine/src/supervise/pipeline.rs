@@ -1,281 +1,218 @@
-//! The outer life of a pipeline: sessions, one after the other, until it ends or may not be tried again.
-use std::fs::{File, TryLockError};
-use std::io::{Read as _, Seek as _, Write as _};
+//! A pipeline: one source into one or several sinks. Each sink has its own life; the log is read once for all.
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use lakeward_core::{Env, Error, ErrorKind, Position, Result, Retry, Sink, Source, TableId};
+use lakeward_core::{Bytes, Env, Error, ErrorKind, Result, Sink, Source};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
 
-use crate::commit::ledger::{Entrance, Ledger};
+use crate::fan::SharedSource;
 use crate::spec::PipelineOptions;
 
 use super::command::{Command, RunEnd, RunMode};
-use super::session::{Session, prepare_positions};
-use super::status::{Phase, Status};
+use super::landing::{self, Context};
+use super::status::{Phase, Statuses};
 
-/// What a session works with.
-pub(super) struct Context {
-    pub(super) source: Arc<dyn Source>,
-    pub(super) sink: Arc<dyn Sink>,
-    pub(super) options: PipelineOptions,
-    pub(super) env: Env,
-    pub(super) status: Arc<Status>,
-    pub(super) mode: RunMode,
+/// Orders that wait for one of several sinks.
+const ORDERS_MAX: usize = 8;
+
+/// A sink of a pipeline.
+pub struct Landing {
+    /// The sink.
+    pub sink: Arc<dyn Sink>,
+    /// What it may know of the pipeline; its `state_dir` is its own.
+    pub env: Env,
 }
 
-/// A pipeline: one source into one sink.
+/// A pipeline: one source into its sinks.
 pub struct Pipeline {
     source: Arc<dyn Source>,
-    sink: Arc<dyn Sink>,
+    landings: Vec<Landing>,
     options: PipelineOptions,
-    env: Env,
+    statuses: Arc<Statuses>,
 }
-
-const BACKOFF_MIN: Duration = Duration::from_millis(200);
-const BACKOFF_MAX: Duration = Duration::from_secs(10);
 
 impl Pipeline {
     /// A pipeline; nothing happens before [`run`](Self::run).
-    pub fn new(
-        source: Arc<dyn Source>,
-        sink: Arc<dyn Sink>,
-        options: PipelineOptions,
-        env: Env,
-    ) -> Self {
-        Self { source, sink, options, env }
+    pub fn new(source: Arc<dyn Source>, landings: Vec<Landing>, options: PipelineOptions) -> Self {
+        let statuses = Arc::new(Statuses::of(landings.iter().map(|l| l.env.name.clone())));
+        Self { source, landings, options, statuses }
     }
 
-    /// Runs it to its end. `take_over` fences a writer that is still alive.
+    /// How far its sinks are, now and while it runs.
+    pub fn statuses(&self) -> Arc<Statuses> {
+        Arc::clone(&self.statuses)
+    }
+
+    /// Runs it to its end. `take_over` fences a writer that is still alive. Of several sinks each goes on when another
+    /// fails; the pipeline ends when all have ended.
     ///
     /// # Errors
     /// `Fenced` when another writer took over; errors that a person must settle, at once; errors that pass by
-    /// themselves, when they lasted longer than `retry_limit`.
+    /// themselves, when they lasted longer than `retry_limit`. Of several sinks' errors the first.
     pub async fn run(
         self,
         mode: RunMode,
         take_over: bool,
-        mut control: mpsc::Receiver<Command>,
-        status: Arc<Status>,
+        control: mpsc::Receiver<Command>,
     ) -> Result<RunEnd> {
-        let lock = WriterLock::take(&self.env, take_over)?;
-        let Self { source, sink, options, env } = self;
-        let context = Context { source, sink, options, env, status, mode };
-        let entrance = Entrance {
-            writer: context.env.writer.clone(),
-            lock: lock.name.clone(),
-            predecessor_lock: lock.predecessor.clone(),
-            take_over,
-            commit_interval: context.options.commit_interval.0,
+        match self.landings.len() {
+            0 => Err(Error::new(ErrorKind::Bug, "a pipeline without a sink")),
+            1 => self.run_one(mode, take_over, control).await,
+            _ => self.run_several(mode, take_over, control).await,
+        }
+    }
+
+    async fn run_one(
+        self,
+        mode: RunMode,
+        take_over: bool,
+        control: mpsc::Receiver<Command>,
+    ) -> Result<RunEnd> {
+        let (sources, options) = (vec![self.source], self.options);
+        let mut contexts = contexts(sources, self.landings, &options, &self.statuses, mode);
+        match contexts.pop() {
+            Some(context) => landing::run(context, take_over, control).await,
+            None => Err(Error::new(ErrorKind::Bug, "a pipeline without a sink")),
+        }
+    }
+
+    async fn run_several(
+        self,
+        mode: RunMode,
+        take_over: bool,
+        control: mpsc::Receiver<Command>,
+    ) -> Result<RunEnd> {
+        let n = self.landings.len();
+        let mut options = self.options;
+        options.memory = Bytes(options.memory.0 / n as u64);
+        let (views, pump) = SharedSource::views(self.source, n);
+        let mut helpers = JoinSet::new();
+        helpers.spawn(pump.run());
+        let mut sinks = JoinSet::new();
+        let mut orders = Vec::new();
+        for context in contexts(views, self.landings, &options, &self.statuses, mode) {
+            let (sender, receiver) = mpsc::channel(ORDERS_MAX);
+            orders.push((context.env.name.clone(), sender));
+            sinks.spawn(async move {
+                let (name, status) = (context.env.name.clone(), Arc::clone(&context.status));
+                let end = landing::run(context, take_over, receiver).await;
+                status.update(|s| {
+                    s.phase = Phase::Ended;
+                    s.last_error = end.as_ref().err().map(ToString::to_string);
+                });
+                (name, end)
+            });
+        }
+        helpers.spawn(pass_on(control, orders));
+        all_ends(&mut sinks).await
+    }
+}
+
+fn contexts(
+    sources: Vec<Arc<dyn Source>>,
+    landings: Vec<Landing>,
+    options: &PipelineOptions,
+    statuses: &Statuses,
+    mode: RunMode,
+) -> Vec<Context> {
+    let parts = sources.into_iter().zip(landings).zip(statuses.each());
+    parts
+        .map(|((source, Landing { sink, env }), status)| Context {
+            source,
+            sink,
+            options: options.clone(),
+            env,
+            status: Arc::clone(status),
+            mode,
+        })
+        .collect()
+}
+
+/// Waits for all sinks. The first error is the pipeline's, once the others have ended too.
+async fn all_ends(sinks: &mut JoinSet<(String, Result<RunEnd>)>) -> Result<RunEnd> {
+    let (mut end, mut failed) = (RunEnd::CaughtUp, None);
+    while let Some(joined) = sinks.join_next().await {
+        let (name, ended) = match joined {
+            Ok(ended) => ended,
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Err(_) => continue,
         };
-        let mut ledger = enter(&context, &entrance).await?;
-        let end = sessions(&context, &mut ledger, &mut control).await;
-        if end.as_ref().err().is_none_or(|e| e.kind() != ErrorKind::Fenced) {
-            // After an error the ledger may be out of reach too; the successor then waits until we are quiet.
-            let released = ledger.release().await;
-            if end.is_ok() {
-                released?;
-            }
-        }
-        context.status.update(|s| s.phase = Phase::Ended);
-        end
-    }
-}
-
-async fn enter(context: &Context, entrance: &Entrance) -> Result<Ledger> {
-    let mut retry = Backoff::new(context.options.retry_limit.0);
-    loop {
-        match Ledger::enter(context.sink.ledger(), entrance).await {
-            Ok(ledger) => return Ok(ledger),
-            Err(error) => retry.wait(context, error).await?,
-        }
-    }
-}
-
-/// Runs sessions until one ends for good. Every session begins from the ledger: an error in the middle of an epoch
-/// leaves nothing behind but invisible files.
-async fn sessions(
-    context: &Context,
-    ledger: &mut Ledger,
-    control: &mut mpsc::Receiver<Command>,
-) -> Result<RunEnd> {
-    let mut retry = Backoff::new(context.options.retry_limit.0);
-    let mut target = None;
-    loop {
-        context.status.update(|s| s.phase = Phase::Starting);
-        let before = ledger.state().epoch;
-        let ended = one_session(context, ledger, control, &mut target).await;
         match ended {
-            Ok(end) => return Ok(end),
+            Ok(RunEnd::Drained) => end = RunEnd::Drained,
+            Ok(RunEnd::CaughtUp) => {}
             Err(error) => {
-                if ledger.state().epoch > before {
-                    retry = Backoff::new(context.options.retry_limit.0);
+                if !sinks.is_empty() {
+                    tracing::error!(sink = name, %error, remedy = error.remedy(), "this sink has stopped; the others go on, and the log is kept for it");
                 }
-                match orders(control) {
-                    Orders::Stop => return Ok(RunEnd::Drained),
-                    Orders::Resync(asked) if error.kind() == ErrorKind::LogGone => {
-                        begin_anew(context, ledger, asked, error).await?;
-                    }
-                    Orders::Resync(asked) => {
-                        refuse(asked);
-                        retry.wait(context, error).await?;
-                    }
-                }
+                failed.get_or_insert(error.with("sink", name));
             }
         }
     }
+    failed.map_or(Ok(end), Err)
 }
 
-async fn one_session(
-    context: &Context,
-    ledger: &mut Ledger,
-    control: &mut mpsc::Receiver<Command>,
-    target: &mut Option<Position>,
-) -> Result<RunEnd> {
-    ledger.refresh().await?;
-    prepare_positions(context, ledger).await?;
-    Session::run(context, ledger, control, target).await
-}
+type Orders = Vec<(String, mpsc::Sender<Command>)>;
 
-type Asked = Vec<(TableId, oneshot::Sender<Result<String>>)>;
-
-/// What was ordered while no session ran.
-enum Orders {
-    Stop,
-    Resync(Asked),
-}
-
-fn orders(control: &mut mpsc::Receiver<Command>) -> Orders {
-    let mut asked = Vec::new();
-    while let Ok(command) = control.try_recv() {
+/// Gives every order to every sink; their answers become one.
+async fn pass_on(mut control: mpsc::Receiver<Command>, orders: Orders) {
+    let mut answers = JoinSet::new();
+    while let Some(command) = control.recv().await {
         match command {
-            Command::Drain | Command::Abort => return Orders::Stop,
-            Command::Resync { table, reply } => asked.push((table, reply)),
-            Command::Compact { reply, .. } => {
-                let _ = reply.send(Err(not_now()));
+            Command::Drain => send_all(&orders, || Command::Drain).await,
+            Command::Abort => send_all(&orders, || Command::Abort).await,
+            Command::Resync { table, reply } => {
+                let order = |reply| Command::Resync { table: table.clone(), reply };
+                answers.spawn(gather(ask_all(&orders, order).await, reply));
+            }
+            Command::Compact { table, reply } => {
+                let order = |reply| Command::Compact { table: table.clone(), reply };
+                answers.spawn(gather(ask_all(&orders, order).await, reply));
+            }
+        }
+        while answers.try_join_next().is_some() {}
+    }
+    // Whoever gave the orders is gone: as for a single sink, that means to finish.
+    send_all(&orders, || Command::Drain).await;
+    while answers.join_next().await.is_some() {}
+}
+
+async fn send_all(orders: &Orders, command: impl Fn() -> Command) {
+    for (_, sink) in orders {
+        // One that has ended needs no order.
+        let _ = sink.send(command()).await;
+    }
+}
+
+type Answers = Vec<(String, oneshot::Receiver<Result<String>>)>;
+
+async fn ask_all(
+    orders: &Orders,
+    order: impl Fn(oneshot::Sender<Result<String>>) -> Command,
+) -> Answers {
+    let mut answers = Vec::new();
+    for (name, sink) in orders {
+        let (reply, answer) = oneshot::channel();
+        let _ = sink.send(order(reply)).await;
+        answers.push((name.clone(), answer));
+    }
+    answers
+}
+
+/// One answer for all sinks: an error if any refused.
+async fn gather(answers: Answers, reply: oneshot::Sender<Result<String>>) {
+    let mut texts = Vec::new();
+    let mut failed = None;
+    for (name, answer) in answers {
+        match answer.await {
+            Ok(Ok(text)) => texts.push(format!("{name}: {text}")),
+            Ok(Err(error)) => {
+                failed.get_or_insert(error.with("sink", name));
+            }
+            Err(_) => {
+                let error = Error::new(ErrorKind::Unreachable, "the sink has stopped");
+                failed.get_or_insert(error.with("sink", name));
             }
         }
     }
-    Orders::Resync(asked)
-}
-
-fn refuse(asked: Asked) {
-    for (_, reply) in asked {
-        let _ = reply.send(Err(not_now()));
-    }
-}
-
-fn not_now() -> Error {
-    Error::new(
-        ErrorKind::Unreachable,
-        "the pipeline is waiting to try again after an error; ask again later",
-    )
-}
-
-/// The log that is owed is gone, and a person asks to load every table again: the log begins anew, and every table
-/// has diverged until its new copy is there.
-async fn begin_anew(
-    context: &Context,
-    ledger: &mut Ledger,
-    asked: Asked,
-    error: Error,
-) -> Result<()> {
-    let wanted = |table: &TableId| asked.iter().any(|(t, _)| t == table);
-    if ledger.state().tables.is_empty() || !ledger.state().tables.keys().all(wanted) {
-        refuse(asked);
-        return Err(error);
-    }
-    tracing::warn!(%error, "the log begins anew; every table is loaded again");
-    let mut next = ledger.state().clone();
-    next.epoch += 1;
-    for table in next.tables.values_mut() {
-        table.diverged = Some("the log that it was owed is gone".into());
-        if let (Some(copy), Some(schema)) = (table.copy.take(), next.schemas.get(&table.table)) {
-            context.sink.drop_copy(schema, copy.generation).await?;
-        }
-    }
-    context.source.remove().await?;
-    let tables = context.source.discover().await?;
-    let prepared = context.source.prepare(&tables).await?;
-    ledger.complete(&next, prepared.beginning).await?;
-    for (table, reply) in asked {
-        let _ = reply.send(Ok(format!("{table} is loaded again from a log that begins now")));
-    }
-    Ok(())
-}
-
-struct Backoff {
-    since: Instant,
-    limit: Duration,
-    next: Duration,
-}
-
-impl Backoff {
-    fn new(limit: Duration) -> Self {
-        Self { since: Instant::now(), limit, next: BACKOFF_MIN }
-    }
-
-    /// Waits before the next try, or gives the error back when there may be none.
-    async fn wait(&mut self, context: &Context, error: Error) -> Result<()> {
-        if error.kind().retry() != Retry::Backoff || self.since.elapsed() > self.limit {
-            return Err(error);
-        }
-        tracing::warn!(%error, wait_ms = self.next.as_millis() as u64, "trying again");
-        context.status.update(|s| {
-            s.phase = Phase::Retrying;
-            s.last_error = Some(error.to_string());
-        });
-        tokio::time::sleep(self.next).await;
-        self.next = (self.next * 2).min(BACKOFF_MAX);
-        Ok(())
-    }
-}
-
-/// A lock that dies with the process: who gets it knows that the earlier holder is dead.
-struct WriterLock {
-    name: String,
-    predecessor: Option<String>,
-    _file: Option<File>,
-}
-
-impl WriterLock {
-    fn take(env: &Env, take_over: bool) -> Result<Self> {
-        let path = env.state_dir.join("writer.lock");
-        let failed = |error: std::io::Error| {
-            Error::new(ErrorKind::Config, "the state directory cannot be used")
-                .with("path", path.display())
-                .caused_by(error)
-                .remedied("make `pipeline.state_dir` writable for this user")
-        };
-        std::fs::create_dir_all(&env.state_dir).map_err(failed)?;
-        let mut file = File::options()
-            .create(true)
-            .truncate(false)
-            .read(true)
-            .write(true)
-            .open(&path)
-            .map_err(failed)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) if take_over => {
-                return Ok(Self { name: env.writer.clone(), predecessor: None, _file: None });
-            }
-            Err(TryLockError::WouldBlock) => {
-                return Err(Error::new(
-                    ErrorKind::Fenced,
-                    "another process runs this pipeline with this state directory",
-                )
-                .with("path", path.display())
-                .remedied("stop the other process, or run with --take-over to fence it"));
-            }
-            Err(TryLockError::Error(error)) => return Err(failed(error)),
-        }
-        let mut predecessor = String::new();
-        file.read_to_string(&mut predecessor).map_err(failed)?;
-        file.set_len(0).map_err(failed)?;
-        file.rewind().map_err(failed)?;
-        file.write_all(env.writer.as_bytes()).map_err(failed)?;
-        let predecessor = Some(predecessor).filter(|p| !p.is_empty());
-        Ok(Self { name: env.writer.clone(), predecessor, _file: Some(file) })
-    }
+    let _ = reply.send(failed.map_or_else(|| Ok(texts.join("; ")), Err));
 }

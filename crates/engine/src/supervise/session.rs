@@ -25,7 +25,7 @@ use crate::stream::queue::SpillQueue;
 use crate::write::lane::{Lane, Opening};
 
 use super::command::{Command, RunEnd, RunMode};
-use super::pipeline::Context;
+use super::landing::Context;
 use super::planning::{Note, foreign_mark};
 use super::status::Phase;
 

@@ -1,5 +1,5 @@
 //! What a running pipeline shows of itself. Written by its owner a few times a second, read by anyone.
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use lakeward_core::TableVersion;
@@ -61,9 +61,11 @@ pub struct TableStatus {
     pub index_bytes: u64,
 }
 
-/// A pipeline at one moment.
+/// One sink of a pipeline at one moment.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct StatusSnapshot {
+    /// The sink's name.
+    pub sink: String,
     /// What it is doing.
     pub phase: Phase,
     /// The last complete epoch.
@@ -90,14 +92,14 @@ pub struct StatusSnapshot {
     pub tables: Vec<TableStatus>,
 }
 
-/// The present state of one pipeline.
+/// The present state of one sink of a pipeline.
 #[derive(Debug, Default)]
 pub struct Status(Mutex<StatusSnapshot>);
 
 impl Status {
-    /// A pipeline that has not begun.
-    pub fn new() -> Self {
-        Self::default()
+    /// A sink that has not begun.
+    pub fn new(sink: impl Into<String>) -> Self {
+        Self(Mutex::new(StatusSnapshot { sink: sink.into(), ..StatusSnapshot::default() }))
     }
 
     /// The present state.
@@ -107,5 +109,25 @@ impl Status {
 
     pub(super) fn update(&self, change: impl FnOnce(&mut StatusSnapshot)) {
         change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+/// The present state of all sinks of a pipeline, in the order of the file.
+#[derive(Debug)]
+pub struct Statuses(Vec<Arc<Status>>);
+
+impl Statuses {
+    /// Sinks of these names, that have not begun.
+    pub fn of(names: impl IntoIterator<Item = String>) -> Self {
+        Self(names.into_iter().map(|name| Arc::new(Status::new(name))).collect())
+    }
+
+    /// The present states.
+    pub fn snapshots(&self) -> Vec<StatusSnapshot> {
+        self.0.iter().map(|status| status.snapshot()).collect()
+    }
+
+    pub(super) fn each(&self) -> impl Iterator<Item = &Arc<Status>> {
+        self.0.iter()
     }
 }

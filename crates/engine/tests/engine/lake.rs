@@ -1,5 +1,6 @@
 //! A lake in memory: versions of tables with their marks, invisible copies, a ledger, and scripted faults.
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -39,12 +40,25 @@ pub struct Lake {
     faults: Arc<Mutex<Random>>,
     /// Percent of acts that go wrong.
     pub fault_percent: u64,
+    /// Whether nothing can be opened or written.
+    down: Arc<AtomicBool>,
 }
 
 impl Lake {
     pub fn new(seed: u64, fault_percent: u64) -> Self {
         let faults = Arc::new(Mutex::new(Random::new(seed)));
-        Self { state: Arc::default(), faults, fault_percent }
+        Self { state: Arc::default(), faults, fault_percent, down: Arc::default() }
+    }
+
+    pub fn set_down(&self, down: bool) {
+        self.down.store(down, Ordering::SeqCst);
+    }
+
+    fn reachable(&self) -> Result<()> {
+        match self.down.load(Ordering::SeqCst) {
+            true => Err(Error::new(ErrorKind::Unreachable, "the lake is away")),
+            false => Ok(()),
+        }
     }
 
     pub fn rows(&self, table: &TableId) -> Option<Rows> {
@@ -86,6 +100,7 @@ impl Lake {
 impl sink::LedgerStore for Lake {
     async fn create(&self, name: &str, content: Vec<u8>) -> Result<bool> {
         tokio::time::sleep(Duration::from_micros(100)).await;
+        self.reachable()?;
         let fault = self.fault();
         if fault == Some(0) {
             return Err(Error::new(ErrorKind::OutcomeUnknown, "never arrived"));
@@ -132,6 +147,7 @@ impl Sink for Lake {
         schema: &Arc<TableSchema>,
         slot: Slot,
     ) -> Result<Box<dyn SinkTable>> {
+        self.reachable()?;
         let mut table = Table {
             lake: self.clone(),
             id: schema.table.clone(),
@@ -349,6 +365,9 @@ impl SinkTable for Table {
 
     async fn commit(&mut self, staged: Staged, permit: CommitPermit) -> CommitOutcome {
         tokio::time::sleep(Duration::from_micros(300)).await;
+        if let Err(error) = self.lake.reachable() {
+            return CommitOutcome::Failed { staged, error };
+        }
         let unknown = |staged| {
             let error = Error::new(ErrorKind::OutcomeUnknown, "scripted");
             CommitOutcome::Unknown { staged, error }

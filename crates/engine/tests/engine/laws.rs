@@ -9,7 +9,7 @@ use lakeward_core::{Bytes, Env, Period};
 use lakeward_engine::commit::ledger::read_points;
 use lakeward_engine::commit::state::ConsistentPoint;
 use lakeward_engine::spec::PipelineOptions;
-use lakeward_engine::supervise::{Command, Pipeline, RunEnd, RunMode, Status};
+use lakeward_engine::supervise::{Command, Landing, Pipeline, RunEnd, RunMode};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::database::{Change, Database, FakeSource, Row, Rows, Transaction, number, table_id};
@@ -29,21 +29,20 @@ fn options() -> PipelineOptions {
     options
 }
 
-fn pipeline(database: &Arc<Database>, lake: &Lake, state: &Path) -> Pipeline {
+fn pipeline(database: &Arc<Database>, lakes: &[Lake], state: &Path) -> Pipeline {
     let writer = format!("w{}", WRITERS.fetch_add(1, Ordering::SeqCst));
-    let env = Env {
-        pipeline: "sim".into(),
-        name: "lake".into(),
-        writer,
-        state_dir: state.into(),
-        memory_bytes: 64 << 20,
+    let landing = |(n, lake): (usize, &Lake)| {
+        let env = Env {
+            pipeline: "sim".into(),
+            name: format!("lake{n}"),
+            writer: writer.clone(),
+            state_dir: state.join(n.to_string()),
+            memory_bytes: 64 << 20,
+        };
+        Landing { sink: Arc::new(lake.clone()), env }
     };
-    Pipeline::new(
-        Arc::new(FakeSource(Arc::clone(database))),
-        Arc::new(lake.clone()),
-        options(),
-        env,
-    )
+    let landings = lakes.iter().enumerate().map(landing).collect();
+    Pipeline::new(Arc::new(FakeSource(Arc::clone(database))), landings, options())
 }
 
 fn large(random: &mut Random) -> String {
@@ -112,19 +111,20 @@ struct World {
     seed: u64,
     random: Random,
     database: Arc<Database>,
-    lake: Lake,
+    lakes: Vec<Lake>,
     folder: tempfile::TempDir,
-    points: BTreeMap<u64, ConsistentPoint>,
+    /// By lake and epoch.
+    points: BTreeMap<(usize, u64), ConsistentPoint>,
     next_id: u64,
 }
 
 impl World {
-    fn new(seed: u64, fault_percent: u64) -> Self {
+    fn new(seed: u64, fault_percent: u64, lakes: u64) -> Self {
         let mut world = Self {
             seed,
             random: Random::new(seed),
             database: Database::new(TABLES),
-            lake: Lake::new(seed ^ 0xfa17, fault_percent),
+            lakes: (0..lakes).map(|n| Lake::new(seed ^ 0xfa17 ^ n, fault_percent)).collect(),
             folder: tempfile::tempdir().unwrap(),
             points: BTreeMap::new(),
             next_id: 1,
@@ -147,10 +147,9 @@ impl World {
 
     /// Runs the pipeline for a moment beside a random workload, then drops it wherever it is.
     async fn run_and_crash(&mut self, resync: bool) {
-        let pipeline = pipeline(&self.database, &self.lake, self.folder.path());
+        let pipeline = pipeline(&self.database, &self.lakes, self.folder.path());
         let (control, orders) = mpsc::channel(4);
-        let running =
-            tokio::spawn(pipeline.run(RunMode::Follow, true, orders, Arc::new(Status::new())));
+        let running = tokio::spawn(pipeline.run(RunMode::Follow, true, orders));
         if resync {
             tokio::time::sleep(Duration::from_millis(self.random.below(60))).await;
             let (reply, _answer) = oneshot::channel();
@@ -159,6 +158,7 @@ impl World {
         }
         for _ in 0..self.random.below(60) {
             self.commit_one(true);
+            self.come_and_go();
             tokio::time::sleep(Duration::from_micros(self.random.below(3_000))).await;
         }
         self.database.reveal();
@@ -169,17 +169,28 @@ impl World {
         self.collect_points().await;
     }
 
+    /// One of several lakes may be away for a while.
+    fn come_and_go(&mut self) {
+        if self.lakes.len() > 1 && self.random.chance(20) {
+            let lake = self.random.below(self.lakes.len() as u64) as usize;
+            self.lakes[lake].set_down(self.random.chance(50));
+        }
+    }
+
     async fn collect_points(&mut self) {
-        for point in read_points(&self.lake).await.unwrap() {
-            self.points.insert(point.epoch, point);
+        for (n, lake) in self.lakes.iter().enumerate() {
+            for point in read_points(lake).await.unwrap() {
+                self.points.insert((n, point.epoch), point);
+            }
         }
     }
 
     async fn catch_up(&mut self) {
         self.database.reveal();
+        self.lakes.iter().for_each(|lake| lake.set_down(false));
         let (_control, orders) = mpsc::channel(4);
-        let pipeline = pipeline(&self.database, &self.lake, self.folder.path());
-        let run = pipeline.run(RunMode::UntilCaughtUp, true, orders, Arc::new(Status::new()));
+        let pipeline = pipeline(&self.database, &self.lakes, self.folder.path());
+        let run = pipeline.run(RunMode::UntilCaughtUp, true, orders);
         let end = tokio::time::timeout(Duration::from_secs(20), run)
             .await
             .unwrap_or_else(|_| panic!("seed {}: it never caught up", self.seed));
@@ -188,9 +199,14 @@ impl World {
     }
 
     /// What happened to the first key that differs, in the database and in the lake.
-    fn trail(&self, table: usize, differences: &[(i64, Option<Row>, Option<Row>)]) -> String {
+    fn trail(
+        &self,
+        lake: &Lake,
+        table: usize,
+        differences: &[(i64, Option<Row>, Option<Row>)],
+    ) -> String {
         let Some((key, _, _)) = differences.first() else { return String::new() };
-        let mut lines = self.lake.trail(&table_id(table), *key);
+        let mut lines = lake.trail(&table_id(table), *key);
         for (i, transaction) in self.database.lock().log.iter().enumerate() {
             let touched = format!("{:?}", transaction.changes);
             let touches = [format!("id: {key},"), format!("from: {key},"), format!("to: {key},")];
@@ -203,30 +219,33 @@ impl World {
     }
 
     fn judge(&self) {
-        for table in 0..TABLES {
-            let lake = self.lake.rows(&table_id(table)).unwrap_or_default();
-            let differences = differences(&lake, &self.database.rows(table));
-            let trail = self.trail(table, &differences);
-            assert!(
-                differences.is_empty(),
-                "seed {} table {table}: {differences:?}\n{trail}",
-                self.seed
-            );
+        for (n, lake) in self.lakes.iter().enumerate() {
+            for table in 0..TABLES {
+                let rows = lake.rows(&table_id(table)).unwrap_or_default();
+                let differences = differences(&rows, &self.database.rows(table));
+                let trail = self.trail(lake, table, &differences);
+                assert!(
+                    differences.is_empty(),
+                    "seed {} lake {n} table {table}: {differences:?}\n{trail}",
+                    self.seed
+                );
+            }
         }
-        for point in self.points.values() {
+        for ((n, _), point) in &self.points {
             for table in 0..TABLES {
                 let id = table_id(table);
                 let Some(version) = point.tables.get(&id.to_string()) else { continue };
-                let lake = self.lake.rows_of_version(&id, version).unwrap();
+                let lake = &self.lakes[*n];
+                let rows = lake.rows_of_version(&id, version).unwrap();
                 let model = self.database.rows_at(table, number(&point.position));
-                let differences = differences(&lake, &model);
+                let differences = differences(&rows, &model);
                 assert!(
                     differences.is_empty(),
-                    "seed {}: table {table} at epoch {} (position {}, {version:?}): {differences:?}\n{}",
+                    "seed {}: lake {n} table {table} at epoch {} (position {}, {version:?}): {differences:?}\n{}",
                     self.seed,
                     point.epoch,
                     point.position,
-                    self.trail(table, &differences)
+                    self.trail(lake, table, &differences)
                 );
             }
         }
@@ -250,8 +269,8 @@ fn seeds(count: u64) -> Vec<u64> {
     }
 }
 
-async fn restarts(seed: u64, fault_percent: u64, resync: bool) -> usize {
-    let mut world = World::new(seed, fault_percent);
+async fn restarts(seed: u64, fault_percent: u64, resync: bool, lakes: u64) -> usize {
+    let mut world = World::new(seed, fault_percent, lakes);
     for _ in 0..6 {
         let asked = resync && world.random.chance(60);
         world.run_and_crash(asked).await;
@@ -266,7 +285,7 @@ async fn restarts_at_any_await_lose_and_double_nothing() {
     let mut points = 0;
     for seed in seeds(12) {
         println!("seed {seed}");
-        points += restarts(seed, 0, false).await;
+        points += restarts(seed, 0, false, 1).await;
     }
     println!("{points} consistent points compared");
 }
@@ -275,7 +294,7 @@ async fn restarts_at_any_await_lose_and_double_nothing() {
 async fn lost_answers_and_foreign_commits_lose_and_double_nothing() {
     for seed in seeds(12) {
         println!("seed {seed}");
-        restarts(1_000 + seed, 6, false).await;
+        restarts(1_000 + seed, 6, false, 1).await;
     }
 }
 
@@ -283,6 +302,14 @@ async fn lost_answers_and_foreign_commits_lose_and_double_nothing() {
 async fn a_resync_is_swapped_in_without_loss() {
     for seed in seeds(12) {
         println!("seed {seed}");
-        restarts(2_000 + seed, 3, true).await;
+        restarts(2_000 + seed, 3, true, 1).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn several_lakes_that_come_and_go_each_follow_one_log_exactly() {
+    for seed in seeds(12) {
+        println!("seed {seed}");
+        restarts(3_000 + seed, 3, seed % 2 == 0, 2 + seed % 2).await;
     }
 }

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::{FileArg, out};
 use crate::exit::{Failure, OPERATOR};
-use crate::loaded;
+use crate::loaded::{self, OpenedSink};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -25,30 +25,37 @@ pub(super) struct CheckArgs {
 pub(super) async fn run(args: CheckArgs) -> Result<(), Failure> {
     let opened = loaded::load(&args.file.file)?.open().await?;
     let source = opened.source.check().await?;
-    let sink = opened.sink.check().await?;
-    if args.json {
-        out::json(&json!({ "source": source, "sink": sink }))?;
-    } else {
-        print(&source, &sink);
+    let mut reports = vec![("source".to_owned(), source)];
+    for OpenedSink { sink, env } in &opened.sinks {
+        let part =
+            if opened.sinks.len() > 1 { format!("sink {}", env.name) } else { "sink".into() };
+        reports.push((part, sink.check().await?));
     }
-    if refused(&source, &sink).next().is_some() { Err(Failure::Told(OPERATOR)) } else { Ok(()) }
+    if args.json {
+        let report: serde_json::Map<_, _> =
+            reports.iter().map(|(part, report)| (part.clone(), json!(report))).collect();
+        out::json(&report)?;
+    } else {
+        print(&reports);
+    }
+    if refused(&reports).next().is_some() { Err(Failure::Told(OPERATOR)) } else { Ok(()) }
 }
 
-fn refused<'a>(
-    source: &'a CheckReport,
-    sink: &'a CheckReport,
-) -> impl Iterator<Item = &'a Finding> {
-    source.findings.iter().chain(&sink.findings).filter(|f| f.severity == Severity::Refused)
+type Reports = [(String, CheckReport)];
+
+fn refused(reports: &Reports) -> impl Iterator<Item = &Finding> {
+    let findings = reports.iter().flat_map(|(_, report)| &report.findings);
+    findings.filter(|f| f.severity == Severity::Refused)
 }
 
-fn print(source: &CheckReport, sink: &CheckReport) {
-    for (part, report) in [("source", source), ("sink", sink)] {
+fn print(reports: &Reports) {
+    for (part, report) in reports {
         out::line(&format!("{part}: {}", report.server));
         for text in report.findings.iter().map(words) {
             out::line(&text);
         }
     }
-    let n = refused(source, sink).count();
+    let n = refused(reports).count();
     let verdict = if n == 0 { "nothing in the way".to_owned() } else { format!("{n} refused") };
     out::line(&verdict);
 }

@@ -7,7 +7,7 @@ use lakeward_engine::commit::state::State;
 use super::{FileArg, out};
 use crate::control::{self, Request};
 use crate::exit::Failure;
-use crate::loaded::{self, Opened};
+use crate::loaded::{self, Opened, OpenedSink};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -31,23 +31,32 @@ pub(super) async fn run(args: DropArgs) -> Result<(), Failure> {
     let loaded = loaded::load(&args.file.file)?;
     refuse_if_running(&loaded.options.state_dir).await?;
     let opened = loaded.open().await?;
-    let ledger = match Ledger::enter(opened.ledger(), &entrance(&opened, args.take_over)).await {
-        Ok(ledger) => Some(ledger),
-        // What was asked for removes the ledger too: that it is damaged must not be in the way.
-        Err(error) if error.kind() == ErrorKind::Corrupt && args.tables => None,
-        Err(error) => return Err(error.into()),
-    };
+    let mut ledgers = Vec::new();
+    for sink in &opened.sinks {
+        let ledger =
+            match Ledger::enter(sink.ledger(), &entrance(&opened, sink, args.take_over)).await {
+                Ok(ledger) => Some(ledger),
+                // What was asked for removes the ledger too: that it is damaged must not be in the way.
+                Err(error) if error.kind() == ErrorKind::Corrupt && args.tables => None,
+                Err(error) => return Err(error.into()),
+            };
+        ledgers.push((sink, ledger));
+    }
     if args.tables {
-        if let Some(ledger) = &ledger {
-            drop_known(&opened, ledger.state()).await?;
+        for (sink, ledger) in &ledgers {
+            if let Some(ledger) = ledger {
+                drop_known(sink, ledger.state()).await?;
+            }
+            drop_by_marks(&opened, sink).await?;
         }
-        drop_by_marks(&opened).await?;
     }
     opened.source.remove().await?;
     out::line("source: what the pipeline made there is gone");
-    match ledger {
-        Some(mut ledger) if !args.tables => ledger.release().await?,
-        _ => forget(&opened).await?,
+    for (sink, ledger) in ledgers {
+        match ledger {
+            Some(mut ledger) if !args.tables => ledger.release().await?,
+            _ => forget(sink).await?,
+        }
     }
     Ok(())
 }
@@ -60,17 +69,17 @@ async fn refuse_if_running(state_dir: &std::path::Path) -> Result<()> {
     }
 }
 
-fn entrance(opened: &Opened, take_over: bool) -> Entrance {
+fn entrance(opened: &Opened, sink: &OpenedSink, take_over: bool) -> Entrance {
     Entrance {
-        writer: opened.env.writer.clone(),
-        lock: opened.env.writer.clone(),
+        writer: sink.env.writer.clone(),
+        lock: sink.env.writer.clone(),
         predecessor_lock: None,
         take_over,
         commit_interval: opened.options.commit_interval.0,
     }
 }
 
-async fn drop_known(opened: &Opened, state: &State) -> Result<()> {
+async fn drop_known(opened: &OpenedSink, state: &State) -> Result<()> {
     for (table, schema) in &state.schemas {
         if let Some(copy) = state.tables.get(table).and_then(|t| t.copy.as_ref()) {
             opened.sink.drop_copy(schema, copy.generation).await?;
@@ -82,16 +91,16 @@ async fn drop_known(opened: &Opened, state: &State) -> Result<()> {
 }
 
 /// What a lost or damaged ledger does not know: the tables' own marks say whose they are.
-async fn drop_by_marks(opened: &Opened) -> Result<()> {
+async fn drop_by_marks(opened: &Opened, sink: &OpenedSink) -> Result<()> {
     for schema in opened.source.discover().await? {
-        let mark = match opened.sink.open_table(&schema, Slot::Visible).await {
+        let mark = match sink.sink.open_table(&schema, Slot::Visible).await {
             Ok(mut table) => table.last_commit().await?,
             Err(error) if error.kind() == ErrorKind::Config => None,
             Err(error) => return Err(error),
         };
-        let (pipeline, sink) = (&opened.options.name, &opened.env.name);
-        if mark.is_some_and(|mark| mark.pipeline == *pipeline && mark.sink == *sink) {
-            opened.sink.drop_table(&schema).await?;
+        let (pipeline, name) = (&opened.options.name, &sink.env.name);
+        if mark.is_some_and(|mark| mark.pipeline == *pipeline && mark.sink == *name) {
+            sink.sink.drop_table(&schema).await?;
             out::line(&format!("{}: gone from the lake", schema.table));
         }
     }
@@ -99,7 +108,7 @@ async fn drop_by_marks(opened: &Opened) -> Result<()> {
 }
 
 /// Newest first: a ledger that lost its end is only shorter; one that lost its beginning is damaged.
-async fn forget(opened: &Opened) -> Result<()> {
+async fn forget(opened: &OpenedSink) -> Result<()> {
     let ledger = opened.ledger();
     let mut names = ledger.list().await?;
     names.sort();

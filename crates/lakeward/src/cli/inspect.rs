@@ -1,6 +1,8 @@
 //! `lakeward inspect`: what the ledger holds. Safe beside a running pipeline; changes nothing.
+use std::sync::Arc;
+
 use clap::{Args, Subcommand};
-use lakeward_core::{Error, ErrorKind, Result};
+use lakeward_core::{Error, ErrorKind, LedgerStore, Result};
 use lakeward_engine::commit::ledger::{read_entries, read_points, read_state};
 use lakeward_engine::commit::state::{Body, ConsistentPoint, Entry, State};
 use serde_json::json;
@@ -8,7 +10,7 @@ use serde_json::json;
 use super::{FileArg, out};
 use crate::control::table_id;
 use crate::exit::Failure;
-use crate::loaded::{self, Opened};
+use crate::loaded;
 
 #[derive(Debug, Args)]
 pub(super) struct InspectArgs {
@@ -27,7 +29,7 @@ Examples:
 With --json each line is {\"epoch\", \"position\", \"tables\": {\"schema.table\": \"version\"}}.")]
     Points {
         #[command(flatten)]
-        file: FileArg,
+        file: SinkArg,
         /// Print one JSON object a point
         #[arg(long)]
         json: bool,
@@ -41,7 +43,7 @@ Example:
   lakeward inspect ledger shop.yaml --json")]
     Ledger {
         #[command(flatten)]
-        file: FileArg,
+        file: SinkArg,
         /// Print one JSON object an entry
         #[arg(long)]
         json: bool,
@@ -52,7 +54,7 @@ Example:
   lakeward inspect table shop.yaml public.orders")]
     Table {
         #[command(flatten)]
-        file: FileArg,
+        file: SinkArg,
         /// The table, as `schema.table`
         table: String,
         /// Print one JSON object
@@ -63,19 +65,32 @@ Example:
 
 pub(super) async fn run(args: InspectArgs) -> Result<(), Failure> {
     match args.what {
-        What::Points { file, json, last } => points(&open(file).await?, json, last).await?,
-        What::Ledger { file, json } => ledger(&open(file).await?, json).await?,
-        What::Table { file, table, json } => table_state(&open(file).await?, &table, json).await?,
+        What::Points { file, json, last } => points(open(file).await?.as_ref(), json, last).await?,
+        What::Ledger { file, json } => entries(open(file).await?.as_ref(), json).await?,
+        What::Table { file, table, json } => {
+            table_state(open(file).await?.as_ref(), &table, json).await?
+        }
     }
     Ok(())
 }
 
-async fn open(file: FileArg) -> Result<Opened, Failure> {
-    Ok(loaded::load(&file.file)?.open().await?)
+/// The pipeline file, and which sink's ledger is meant.
+#[derive(Debug, Args)]
+struct SinkArg {
+    #[command(flatten)]
+    file: FileArg,
+    /// The sink, where the pipeline has several
+    #[arg(long, value_name = "NAME")]
+    sink: Option<String>,
 }
 
-async fn points(opened: &Opened, as_json: bool, last: Option<usize>) -> Result<()> {
-    let points = read_points(opened.ledger().as_ref()).await?;
+async fn open(of: SinkArg) -> Result<Arc<dyn LedgerStore>, Failure> {
+    let opened = loaded::load(&of.file.file)?.open().await?;
+    Ok(opened.sink(of.sink.as_deref())?.ledger())
+}
+
+async fn points(ledger: &dyn LedgerStore, as_json: bool, last: Option<usize>) -> Result<()> {
+    let points = read_points(ledger).await?;
     let skip = points.len().saturating_sub(last.unwrap_or(usize::MAX));
     for point in &points[skip..] {
         if as_json {
@@ -93,8 +108,8 @@ fn point_words(point: &ConsistentPoint) -> Vec<String> {
     std::iter::once(head).chain(tables).collect()
 }
 
-async fn ledger(opened: &Opened, as_json: bool) -> Result<()> {
-    for (number, entry) in read_entries(opened.ledger().as_ref()).await? {
+async fn entries(ledger: &dyn LedgerStore, as_json: bool) -> Result<()> {
+    for (number, entry) in read_entries(ledger).await? {
         if as_json {
             out::json(&json!({ "number": number, "entry": entry }))?;
         } else {
@@ -121,9 +136,9 @@ fn entry_words(number: u64, entry: &Entry) -> String {
     format!("{number:>8}  {}  {what}", entry.writer)
 }
 
-async fn table_state(opened: &Opened, table: &str, as_json: bool) -> Result<()> {
+async fn table_state(ledger: &dyn LedgerStore, table: &str, as_json: bool) -> Result<()> {
     let id = table_id(table)?;
-    let state = read_state(opened.ledger().as_ref()).await?;
+    let state = read_state(ledger).await?;
     let State { tables, schemas, .. } = &state;
     let Some(known) = tables.get(&id) else {
         return Err(Error::new(ErrorKind::Config, "this pipeline has no such table")

@@ -1,4 +1,6 @@
 //! `lakeward resync`: loads tables again. Readers see the old rows until the new copy has caught up.
+use std::collections::BTreeSet;
+
 use clap::Args;
 use lakeward_core::{Error, ErrorKind, Result, TableId};
 use lakeward_engine::commit::ledger::read_state;
@@ -63,11 +65,14 @@ fn order(table: TableId) -> (Command, Replies) {
 }
 
 async fn all_tables(opened: &Opened) -> Result<Vec<TableId>> {
-    let state = read_state(opened.ledger().as_ref()).await?;
-    if state.tables.is_empty() {
+    let mut tables = BTreeSet::new();
+    for sink in &opened.sinks {
+        tables.extend(read_state(sink.ledger().as_ref()).await?.tables.into_keys());
+    }
+    if tables.is_empty() {
         return Err(Error::new(ErrorKind::Config, "this pipeline has no tables yet")
             .with("pipeline", &opened.options.name)
             .remedied("start it: `lakeward run`"));
     }
-    Ok(state.tables.into_keys().collect())
+    Ok(tables.into_iter().collect())
 }

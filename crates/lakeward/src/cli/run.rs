@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Args;
 use lakeward_core::Result;
-use lakeward_engine::supervise::{Command, Pipeline, RunEnd, RunMode, Status};
+use lakeward_engine::supervise::{Command, Landing, Pipeline, RunEnd, RunMode, Statuses};
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 use super::{FileArg, out};
@@ -74,49 +75,55 @@ impl Running {
         let Opened { options, .. } = &self.opened;
         let (name, state_dir) = (options.name.clone(), options.state_dir.clone());
         let control = Control::bind(&state_dir, self.take_over).await?;
-        let status = Arc::new(Status::new());
-        let metrics = self.metrics(&name, &status).await?;
+        let listener = self.listener().await?;
         let aborted = Arc::new(AtomicBool::new(false));
 
-        let Self { opened: Opened { source, sink, options, env }, mode, take_over, screen } = self;
-        let pipeline = Pipeline::new(source, sink, options, env);
+        let Self { opened: Opened { source, sinks, options }, mode, take_over, screen } = self;
+        let sinks = sinks.into_iter().map(Landing::from).collect();
+        let pipeline = Pipeline::new(source, sinks, options);
+        let statuses = pipeline.statuses();
+        let metrics = metrics(listener, name.clone(), Arc::clone(&statuses));
         let stop = tokio::select! {
             biased; // The pipeline's own end says most; then signals; the others only serve.
-            end = pipeline.run(mode, take_over, orders, Arc::clone(&status)) => Stop::Ended(end),
+            end = pipeline.run(mode, take_over, orders) => Stop::Ended(end),
             () = signals.rule(commands.clone(), Arc::clone(&aborted)) => Stop::Dropped,
-            () = control.serve(commands, Arc::clone(&status)) => Stop::Dropped,
+            () = control.serve(commands, Arc::clone(&statuses)) => Stop::Dropped,
             () = metrics => Stop::Dropped,
-            () = progress::show(name.clone(), Arc::clone(&status), screen.clone()) => Stop::Dropped,
+            () = progress::show(name.clone(), Arc::clone(&statuses), screen.clone()) => Stop::Dropped,
         };
-        progress::show_end(&name, &status, screen.as_ref());
-        end_words(&name, stop, aborted.load(Ordering::Relaxed), status.snapshot().epoch)
+        progress::show_end(&name, &statuses, screen.as_ref());
+        end_words(&name, stop, aborted.load(Ordering::Relaxed), &epochs(&statuses))
     }
 
-    /// Serves metrics where the file asks for it; else waits for ever.
-    async fn metrics(
-        &self,
-        name: &str,
-        status: &Arc<Status>,
-    ) -> Result<impl Future<Output = ()> + use<>> {
-        let address = match self.opened.options.http.as_ref().map(|http| http.address()) {
-            Some(Ok(address)) => Some(address),
-            _ => None,
-        };
-        let listener = match address {
-            Some(address) => Some(http::bind(address).await?),
-            None => None,
-        };
-        let (name, status) = (name.to_owned(), Arc::clone(status));
-        Ok(async move {
-            match listener {
-                Some(listener) => http::serve(listener, name, status).await,
-                None => std::future::pending().await,
-            }
-        })
+    /// The socket for metrics, where the file asks for one.
+    async fn listener(&self) -> Result<Option<TcpListener>> {
+        match self.opened.options.http.as_ref().map(|http| http.address()) {
+            Some(Ok(address)) => http::bind(address).await.map(Some),
+            _ => Ok(None),
+        }
     }
 }
 
-fn end_words(name: &str, stop: Stop, aborted: bool, epoch: u64) -> Result<String, Failure> {
+/// Serves metrics where there is a socket; else waits for ever.
+async fn metrics(listener: Option<TcpListener>, name: String, statuses: Arc<Statuses>) {
+    match listener {
+        Some(listener) => http::serve(listener, name, statuses).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The last epoch; of several sinks each with its name.
+fn epochs(statuses: &Statuses) -> String {
+    match &statuses.snapshots()[..] {
+        [only] => only.epoch.to_string(),
+        sinks => {
+            let each: Vec<_> = sinks.iter().map(|s| format!("{} of {}", s.epoch, s.sink)).collect();
+            each.join(", ")
+        }
+    }
+}
+
+fn end_words(name: &str, stop: Stop, aborted: bool, epoch: &str) -> Result<String, Failure> {
     match stop {
         Stop::Ended(Err(error)) => Err(error.into()),
         Stop::Ended(Ok(_)) | Stop::Dropped if aborted => {

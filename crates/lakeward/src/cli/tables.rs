@@ -31,8 +31,12 @@ pub(super) async fn run(args: TablesArgs) -> Result<(), Failure> {
     let tables = match live {
         Some(tables) => tables.as_array().cloned().unwrap_or_default(),
         None => {
-            let opened = loaded.open().await?;
-            from_ledger(&read_state(opened.ledger().as_ref()).await?)
+            let mut tables = Vec::new();
+            for sink in loaded.open().await?.sinks {
+                let state = read_state(sink.ledger().as_ref()).await?;
+                tables.extend(from_ledger(&sink.env.name, &state));
+            }
+            tables
         }
     };
     print(&tables, args.json)?;
@@ -43,18 +47,21 @@ fn print(tables: &[Value], as_json: bool) -> Result<()> {
     if as_json {
         return tables.iter().try_for_each(out::json);
     }
-    let head = ["TABLE", "PHASE", "VERSION", "NOTE"].map(str::to_owned);
+    let head = ["SINK", "TABLE", "PHASE", "VERSION", "NOTE"].map(str::to_owned);
     let cell = |table: &Value, key: &str| table[key].as_str().unwrap_or_default().to_owned();
-    let rows = tables.iter().map(|t| ["table", "phase", "version", "note"].map(|key| cell(t, key)));
+    let rows = tables
+        .iter()
+        .map(|t| ["sink", "table", "phase", "version", "note"].map(|key| cell(t, key)));
     let grid: Vec<_> = std::iter::once(head).chain(rows).collect();
     progress::align(&grid).iter().for_each(|line| out::line(line));
     Ok(())
 }
 
 /// The same keys as a running pipeline's answer has, as far as the ledger knows them.
-fn from_ledger(state: &State) -> Vec<Value> {
+fn from_ledger(sink: &str, state: &State) -> Vec<Value> {
     let table = |t: &TableState| {
         json!({
+            "sink": sink,
             "table": t.table.to_string(),
             "phase": phase(t),
             "version": t.version,

@@ -14,7 +14,9 @@ async fn served(state_dir: &Path) -> Served {
     let (commands, orders) = mpsc::channel(4);
     let task = {
         let control = Arc::clone(&control);
-        tokio::spawn(async move { control.serve(commands, Arc::new(Status::new())).await })
+        tokio::spawn(async move {
+            control.serve(commands, Arc::new(Statuses::of(["ice".into()]))).await
+        })
     };
     Served { control, task, orders }
 }
@@ -45,7 +47,7 @@ async fn requests_are_answered() {
     let dir = tempfile::tempdir().unwrap();
     let mut served = served(dir.path()).await;
     let status = call(dir.path(), &Request::Status).await.unwrap().unwrap();
-    assert_eq!(status["phase"], "starting");
+    assert_eq!((&status[0]["sink"], &status[0]["phase"]), (&json!("ice"), &json!("starting")));
     assert_eq!(call(dir.path(), &Request::Tables).await.unwrap().unwrap(), json!([]));
     assert_eq!(call(dir.path(), &Request::Drain).await.unwrap().unwrap(), json!("draining"));
     assert!(matches!(served.orders.recv().await, Some(Command::Drain)));

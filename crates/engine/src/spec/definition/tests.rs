@@ -85,7 +85,7 @@ fn with(from: &str, to: &str) -> Vec<String> {
 #[test]
 fn a_short_file_gets_every_default() {
     let spec = read(GOOD).unwrap();
-    assert_eq!((spec.source.name.as_str(), spec.sink.name.as_str()), ("db", "lake"));
+    assert_eq!((spec.source.name.as_str(), spec.sinks[0].name.as_str()), ("db", "lake"));
     let pipeline = spec.pipeline;
     assert_eq!(pipeline.state_dir, std::path::PathBuf::from("./shop.state"));
     assert_eq!(pipeline.commit_interval.0, Duration::from_secs(1));
@@ -195,18 +195,27 @@ fn missing_parts_are_named() {
 
 #[test]
 fn what_is_not_there_yet_is_refused_clearly() {
-    let two = "sink: [{ type: lake }, { type: lake, name: b }]";
-    assert_eq!(
-        with("sink: { type: lake, warehouse: /lake }", two),
-        ["p.yaml:5:24: only one sink is supported: run one pipeline per sink"]
-    );
-    assert!(
-        read(&GOOD.replace("sink: { type: lake, warehouse: /lake }", "sink: [{ type: lake }]"))
-            .is_ok()
-    );
     assert_eq!(
         with("sink:", "route: [{ from: a }]\nsink:"),
         ["p.yaml:5:8: `route` is not supported yet: leave the list empty"]
+    );
+}
+
+#[test]
+fn several_sinks_have_different_names() {
+    let sinks = |list: &str| read(&GOOD.replace("{ type: lake, warehouse: /lake }", list));
+    let two = sinks("[{ type: lake }, { type: lake, name: b }]").unwrap();
+    let names: Vec<_> = two.sinks.iter().map(|sink| sink.name.as_str()).collect();
+    assert_eq!(names, ["lake", "b"]);
+    let twice = sinks("[{ type: lake }, { type: other, name: lake }]").unwrap_err();
+    let message = "p.yaml:5:39: two sinks are called `lake`: give one another `name`; its ledger stands under it";
+    assert_eq!(twice, [message]);
+    assert_eq!(sinks("[]").unwrap_err(), ["p.yaml:5:7: expected a sink"]);
+    let text = GOOD.replace("{ type: lake, warehouse: /lake }", "[{ type: a }, { type: b }]");
+    let little = read(&text.replace("name: shop", "name: shop\n  memory: 50MiB")).unwrap_err();
+    assert_eq!(
+        little,
+        ["p.yaml:8:3: must be at least 32MiB for each of the 2 sinks, which share it"]
     );
 }
 
@@ -252,7 +261,7 @@ fn the_routing_hash_knows_selection_and_nothing_else() {
 
 #[test]
 fn an_unknown_type_is_answered_with_the_nearest() {
-    let problem = read(GOOD).unwrap().sink.parsed.unknown_kind(["lakes", "iceberg"]);
+    let problem = read(GOOD).unwrap().sinks[0].parsed.unknown_kind(["lakes", "iceberg"]);
     assert_eq!((problem.at.line, problem.at.column), (5, 15));
     assert_eq!(problem.message, "unknown type `lake`; did you mean `lakes`?");
 }
