@@ -31,6 +31,7 @@ mod pool;
 pub mod position;
 mod quote;
 pub mod relation;
+mod restart_point;
 mod setup;
 mod snapshot;
 mod split;
@@ -52,6 +53,7 @@ use lakeward_core::{
 
 use crate::catalog::{Catalog, table_oid};
 use crate::config::{Config, Settings};
+use crate::restart_point::RestartPoints;
 use crate::snapshot::Snapshots;
 
 /// One PostgreSQL database.
@@ -59,6 +61,7 @@ use crate::snapshot::Snapshots;
 pub struct Postgres {
     catalog: Arc<Catalog>,
     snapshots: Snapshots,
+    restart_points: RestartPoints,
     /// The LSN before which the server may release its log. The open stream tells the server.
     confirmed: Arc<AtomicU64>,
 }
@@ -68,7 +71,12 @@ impl Postgres {
     pub fn new(settings: Arc<Settings>) -> Self {
         let catalog = Arc::new(Catalog::new(settings));
         let snapshots = Snapshots::new(Arc::clone(&catalog));
-        Self { catalog, snapshots, confirmed: Arc::default() }
+        Self {
+            catalog,
+            snapshots,
+            restart_points: RestartPoints::default(),
+            confirmed: Arc::default(),
+        }
     }
 }
 
@@ -111,7 +119,9 @@ impl Source for Postgres {
     }
 
     async fn head(&self) -> Result<Position> {
-        snapshot::head(&self.catalog).await
+        let head = snapshot::head(&self.catalog).await?;
+        self.restart_points.note(&self.snapshots, &self.catalog.settings().slot).await;
+        Ok(head)
     }
 
     async fn split(&self, table: &TableSchema, rows_per_chunk: u64) -> Result<Vec<Chunk>> {

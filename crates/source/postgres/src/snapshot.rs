@@ -170,20 +170,7 @@ pub(crate) async fn head(catalog: &Catalog) -> Result<Position> {
     let row = session.query_one(sql, &[]).await.map_err(sql_error)?;
     let lsn: tokio_postgres::types::PgLsn = crate::catalog::cell(&row, "lsn")?;
     let system: i64 = crate::catalog::cell(&row, "system")?;
-    note_restart_point(&session).await?;
     Ok(Place::before(system.cast_unsigned(), lsn.into()))
-}
-
-/// Lets the server note from where its log can be reopened, if it offers that (16 and newer) and we may ask. By itself
-/// it does so only every 15 s, and a slot releases up to the note before the last one.
-async fn note_restart_point(session: &Session) -> Result<()> {
-    let sql = "SELECT has_function_privilege(to_regprocedure('pg_log_standby_snapshot()'), 'execute') AS may";
-    let row = session.query_one(sql, &[]).await.map_err(sql_error)?;
-    let may: Option<bool> = crate::catalog::cell(&row, "may")?;
-    if may == Some(true) {
-        session.query("SELECT pg_log_standby_snapshot()", &[]).await.map_err(sql_error)?;
-    }
-    Ok(())
 }
 
 /// Returns when every transaction that had an id at the call has ended and is visible.
