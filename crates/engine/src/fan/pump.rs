@@ -27,14 +27,44 @@ pub(super) struct Join {
     pub(super) sink: usize,
     pub(super) from: StartAt,
     pub(super) known: Vec<Arc<TableSchema>>,
-    pub(super) reply: oneshot::Sender<Result<mpsc::Receiver<Result<SourceEvent>>>>,
+    pub(super) reply: Reply,
 }
+
+type Reply = oneshot::Sender<Result<mpsc::Receiver<Result<SourceEvent>>>>;
 
 struct Follower {
     sink: usize,
     from: StartAt,
     view: View,
     events: mpsc::Sender<Result<SourceEvent>>,
+    /// Of a sink that waits for the log to be opened.
+    joining: Option<(Reply, mpsc::Receiver<Result<SourceEvent>>)>,
+}
+
+impl Follower {
+    fn joining(join: Join) -> Self {
+        let Join { sink, from, known, reply } = join;
+        let (events, receiver) = mpsc::channel(EVENTS_MAX);
+        let view = View::new(position(&from).clone(), &known);
+        Self { sink, from, view, events, joining: Some((reply, receiver)) }
+    }
+
+    fn admit(&mut self) {
+        if let Some((reply, receiver)) = self.joining.take() {
+            let _ = reply.send(Ok(receiver));
+        }
+    }
+
+    async fn refuse(mut self, error: &Error) {
+        match self.joining.take() {
+            Some((reply, _)) => {
+                let _ = reply.send(Err(error.again()));
+            }
+            None => {
+                send(&mut self, Err(error.again())).await;
+            }
+        }
+    }
 }
 
 /// The task's state.
@@ -118,33 +148,25 @@ impl Pump {
             && self.followers.iter().all(|follower| follower.view.at_boundary())
     }
 
-    /// Opens the log where the sink with the least stands; all others pass over what they have.
+    /// Opens the log where the sink with the least stands; all others pass over what they have. A sink whose part of the
+    /// log is gone is told so, and the others go on without it.
     async fn open(&mut self) {
         self.gathered_by = None;
         self.stream = None;
         self.rewind().await;
-        let mut replies = Vec::new();
-        for join in std::mem::take(&mut self.waiting) {
-            let (events, receiver) = mpsc::channel(EVENTS_MAX);
-            let view = View::new(position(&join.from).clone(), &join.known);
-            self.followers.push(Follower { sink: join.sink, from: join.from, view, events });
-            replies.push((join.sink, join.reply, receiver));
-        }
-        let Some(from) = self.start() else { return };
-        tracing::debug!(sinks = self.followers.len(), at = %position(&from), "the log is opened");
-        match self.source.changes(from, &self.known()).await {
-            Ok(stream) => {
-                self.stream = Some(stream);
-                for (_, reply, receiver) in replies {
-                    let _ = reply.send(Ok(receiver));
+        self.followers.extend(self.waiting.drain(..).map(Follower::joining));
+        while let Some(first) = self.first() {
+            let from = self.followers[first].from.clone();
+            tracing::debug!(sinks = self.followers.len(), at = %position(&from), "the log is opened");
+            match self.source.changes(from, &self.known()).await {
+                Ok(stream) => {
+                    self.stream = Some(stream);
+                    return self.followers.iter_mut().for_each(Follower::admit);
                 }
-            }
-            Err(error) => {
-                for (sink, reply, _) in replies {
-                    self.followers.retain(|follower| follower.sink != sink);
-                    let _ = reply.send(Err(error.again()));
+                Err(error) if error.kind() == ErrorKind::LogGone => {
+                    self.followers.remove(first).refuse(&error).await;
                 }
-                self.fail(&error).await;
+                Err(error) => return self.fail(&error).await,
             }
         }
     }
@@ -161,13 +183,12 @@ impl Pump {
         self.followers.retain(|follower| !follower.events.is_closed());
     }
 
-    /// Where the sink with the least stands.
-    fn start(&self) -> Option<StartAt> {
+    /// The sink that stands furthest back.
+    fn first(&self) -> Option<usize> {
         let source = &self.source;
         let covers = |p: &Position, at: &Position| source.covers(p, at);
         let least = least(self.followers.iter().map(|f| f.view.through()), &covers)?;
-        let first = self.followers.iter().find(|f| f.view.through() == least)?;
-        Some(first.from.clone())
+        self.followers.iter().position(|f| f.view.through() == least)
     }
 
     /// What is known of each table where the log is opened; of one that the sink with the least does not know, what
@@ -207,8 +228,8 @@ impl Pump {
     /// The log broke: every sink learns it, and joins again when it has recovered.
     async fn fail(&mut self, error: &Error) {
         self.stream = None;
-        for mut follower in std::mem::take(&mut self.followers) {
-            send(&mut follower, Err(error.again())).await;
+        for follower in std::mem::take(&mut self.followers) {
+            follower.refuse(error).await;
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A source as one of several sinks sees it.
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use arrow_array::RecordBatch;
 use async_trait::async_trait;
@@ -19,6 +19,8 @@ struct Shared {
     confirmed: Mutex<Confirmed>,
     /// How often what the source keeps for this pipeline was removed: sinks that ask for it together mean one removal.
     removals: Mutex<u64>,
+    /// How many sinks follow the log now.
+    followed: Arc<AtomicUsize>,
     joins: mpsc::Sender<Join>,
 }
 
@@ -35,7 +37,8 @@ impl SharedSource {
         let (joins, receiver) = mpsc::channel(sinks.max(1));
         let pump = Pump::new(Arc::clone(&source), sinks, receiver);
         let confirmed = Mutex::new(Confirmed::new(sinks));
-        let shared = Arc::new(Shared { source, confirmed, removals: Mutex::new(0), joins });
+        let (removals, followed) = (Mutex::new(0), Arc::default());
+        let shared = Arc::new(Shared { source, confirmed, removals, followed, joins });
         let view = |sink| -> Arc<dyn Source> {
             Arc::new(Self { shared: Arc::clone(&shared), sink, removals: AtomicU64::new(0) })
         };
@@ -98,7 +101,8 @@ impl Source for SharedSource {
         let join = Join { sink: self.sink, from, known: known.to_vec(), reply };
         self.shared.joins.send(join).await.map_err(|_| no_reader())?;
         let events = answer.await.map_err(|_| no_reader())??;
-        Ok(Box::new(Events(events)))
+        self.shared.followed.fetch_add(1, Ordering::AcqRel);
+        Ok(Box::new(Events { events, followed: Arc::clone(&self.shared.followed) }))
     }
 
     async fn confirm(&self, position: &Position) -> Result<()> {
@@ -111,10 +115,14 @@ impl Source for SharedSource {
         }
     }
 
+    /// What others follow stays: this sink then begins where the source keeps the log for them.
     async fn remove(&self) -> Result<()> {
         let mut done = self.shared.removals.lock().await;
-        let seen = self.removals.load(Ordering::Relaxed);
-        if seen == *done {
+        if self.shared.followed.load(Ordering::Acquire) > 0 {
+            tracing::info!("the log is kept: other sinks follow it");
+            return Ok(());
+        }
+        if self.removals.load(Ordering::Relaxed) == *done {
             self.shared.source.remove().await?;
             *done += 1;
         }
@@ -136,12 +144,21 @@ impl Source for SharedSource {
 }
 
 /// The log as one sink gets it.
-struct Events(mpsc::Receiver<Result<SourceEvent>>);
+struct Events {
+    events: mpsc::Receiver<Result<SourceEvent>>,
+    followed: Arc<AtomicUsize>,
+}
+
+impl Drop for Events {
+    fn drop(&mut self) {
+        self.followed.fetch_sub(1, Ordering::AcqRel);
+    }
+}
 
 #[async_trait]
 impl ChangeStream for Events {
     async fn next(&mut self) -> Result<SourceEvent> {
-        self.0.recv().await.unwrap_or_else(|| Err(left_behind()))
+        self.events.recv().await.unwrap_or_else(|| Err(left_behind()))
     }
 }
 

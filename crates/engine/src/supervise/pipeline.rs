@@ -80,19 +80,30 @@ impl Pipeline {
         self,
         mode: RunMode,
         take_over: bool,
-        control: mpsc::Receiver<Command>,
+        mut control: mpsc::Receiver<Command>,
     ) -> Result<RunEnd> {
+        // Orders that wait already must be there when the sinks begin: one whose log is gone looks once.
+        let first: Vec<Command> = std::iter::from_fn(|| control.try_recv().ok()).collect();
         let n = self.landings.len();
         let mut options = self.options;
         options.memory = Bytes(options.memory.0 / n as u64);
         let (views, pump) = SharedSource::views(self.source, n);
         let mut helpers = JoinSet::new();
         helpers.spawn(pump.run());
+        let mut dispatch = Dispatch::default();
+        let contexts = contexts(views, self.landings, &options, &self.statuses, mode);
+        let named: Vec<_> = contexts
+            .into_iter()
+            .map(|context| {
+                let receiver = dispatch.add(&context.env.name, ORDERS_MAX + first.len());
+                (context, receiver)
+            })
+            .collect();
+        for command in first {
+            dispatch.give(command).await;
+        }
         let mut sinks = JoinSet::new();
-        let mut orders = Vec::new();
-        for context in contexts(views, self.landings, &options, &self.statuses, mode) {
-            let (sender, receiver) = mpsc::channel(ORDERS_MAX);
-            orders.push((context.env.name.clone(), sender));
+        for (context, receiver) in named {
             sinks.spawn(async move {
                 let (name, status) = (context.env.name.clone(), Arc::clone(&context.status));
                 let end = landing::run(context, take_over, receiver).await;
@@ -103,7 +114,7 @@ impl Pipeline {
                 (name, end)
             });
         }
-        helpers.spawn(pass_on(control, orders));
+        helpers.spawn(dispatch.run(control));
         all_ends(&mut sinks).await
     }
 }
@@ -151,55 +162,71 @@ async fn all_ends(sinks: &mut JoinSet<(String, Result<RunEnd>)>) -> Result<RunEn
     failed.map_or(Ok(end), Err)
 }
 
-type Orders = Vec<(String, mpsc::Sender<Command>)>;
+type Answer = oneshot::Receiver<Result<String>>;
 
 /// Gives every order to every sink; their answers become one.
-async fn pass_on(mut control: mpsc::Receiver<Command>, orders: Orders) {
-    let mut answers = JoinSet::new();
-    while let Some(command) = control.recv().await {
+#[derive(Default)]
+struct Dispatch {
+    sinks: Vec<(String, mpsc::Sender<Command>)>,
+    answers: JoinSet<()>,
+}
+
+impl Dispatch {
+    fn add(&mut self, sink: &str, orders_max: usize) -> mpsc::Receiver<Command> {
+        let (sender, receiver) = mpsc::channel(orders_max);
+        self.sinks.push((sink.to_owned(), sender));
+        receiver
+    }
+
+    async fn run(mut self, mut control: mpsc::Receiver<Command>) {
+        while let Some(command) = control.recv().await {
+            self.give(command).await;
+            while self.answers.try_join_next().is_some() {}
+        }
+        // Whoever gave the orders is gone: as for a single sink, that means to finish.
+        self.tell_all(|| Command::Drain).await;
+        while self.answers.join_next().await.is_some() {}
+    }
+
+    async fn give(&mut self, command: Command) {
         match command {
-            Command::Drain => send_all(&orders, || Command::Drain).await,
-            Command::Abort => send_all(&orders, || Command::Abort).await,
+            Command::Drain => self.tell_all(|| Command::Drain).await,
+            Command::Abort => self.tell_all(|| Command::Abort).await,
             Command::Resync { table, reply } => {
                 let order = |reply| Command::Resync { table: table.clone(), reply };
-                answers.spawn(gather(ask_all(&orders, order).await, reply));
+                self.ask_all(order, reply).await;
             }
             Command::Compact { table, reply } => {
                 let order = |reply| Command::Compact { table: table.clone(), reply };
-                answers.spawn(gather(ask_all(&orders, order).await, reply));
+                self.ask_all(order, reply).await;
             }
         }
-        while answers.try_join_next().is_some() {}
     }
-    // Whoever gave the orders is gone: as for a single sink, that means to finish.
-    send_all(&orders, || Command::Drain).await;
-    while answers.join_next().await.is_some() {}
-}
 
-async fn send_all(orders: &Orders, command: impl Fn() -> Command) {
-    for (_, sink) in orders {
-        // One that has ended needs no order.
-        let _ = sink.send(command()).await;
+    async fn tell_all(&self, command: impl Fn() -> Command) {
+        for (_, sink) in &self.sinks {
+            // One that has ended needs no order.
+            let _ = sink.send(command()).await;
+        }
     }
-}
 
-type Answers = Vec<(String, oneshot::Receiver<Result<String>>)>;
-
-async fn ask_all(
-    orders: &Orders,
-    order: impl Fn(oneshot::Sender<Result<String>>) -> Command,
-) -> Answers {
-    let mut answers = Vec::new();
-    for (name, sink) in orders {
-        let (reply, answer) = oneshot::channel();
-        let _ = sink.send(order(reply)).await;
-        answers.push((name.clone(), answer));
+    async fn ask_all(
+        &mut self,
+        order: impl Fn(oneshot::Sender<Result<String>>) -> Command,
+        reply: oneshot::Sender<Result<String>>,
+    ) {
+        let mut answers = Vec::new();
+        for (name, sink) in &self.sinks {
+            let (reply, answer) = oneshot::channel();
+            let _ = sink.send(order(reply)).await;
+            answers.push((name.clone(), answer));
+        }
+        self.answers.spawn(gather(answers, reply));
     }
-    answers
 }
 
 /// One answer for all sinks: an error if any refused.
-async fn gather(answers: Answers, reply: oneshot::Sender<Result<String>>) {
+async fn gather(answers: Vec<(String, Answer)>, reply: oneshot::Sender<Result<String>>) {
     let mut texts = Vec::new();
     let mut failed = None;
     for (name, answer) in answers {

@@ -40,6 +40,10 @@ pub struct State {
     /// Transactions in the log that snapshots do not see yet.
     pub hidden: BTreeSet<u64>,
     pub confirmed: u64,
+    /// Whether a sink was left out for a while, so that its part of the log may be gone.
+    pub may_lose_log: bool,
+    /// How often somebody was told that the log is gone.
+    pub log_gone: u64,
 }
 
 pub struct Database {
@@ -260,7 +264,13 @@ impl Source for FakeSource {
     ) -> Result<Box<dyn ChangeStream>> {
         let (StartAt::Beginning(at) | StartAt::After(at)) = from;
         let at = number(&at);
-        assert!(at >= self.0.lock().confirmed, "the engine confirmed what it did not hold");
+        let mut state = self.0.lock();
+        if state.may_lose_log && at < state.confirmed {
+            state.log_gone += 1;
+            return Err(Error::new(ErrorKind::LogGone, "scripted"));
+        }
+        assert!(at >= state.confirmed, "the engine confirmed what it did not hold");
+        drop(state);
         Ok(Box::new(Log { database: Arc::clone(&self.0), at, sent: BTreeSet::new(), out: vec![] }))
     }
 

@@ -186,9 +186,13 @@ impl World {
     }
 
     async fn catch_up(&mut self) {
+        let (_control, orders) = mpsc::channel(4);
+        self.catch_up_with(orders).await;
+    }
+
+    async fn catch_up_with(&mut self, orders: mpsc::Receiver<Command>) {
         self.database.reveal();
         self.lakes.iter().for_each(|lake| lake.set_down(false));
-        let (_control, orders) = mpsc::channel(4);
         let pipeline = pipeline(&self.database, &self.lakes, self.folder.path());
         let run = pipeline.run(RunMode::UntilCaughtUp, true, orders);
         let end = tokio::time::timeout(Duration::from_secs(20), run)
@@ -311,5 +315,28 @@ async fn several_lakes_that_come_and_go_each_follow_one_log_exactly() {
     for seed in seeds(12) {
         println!("seed {seed}");
         restarts(3_000 + seed, 3, seed % 2 == 0, 2 + seed % 2).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lake_whose_log_is_gone_begins_anew_beside_one_that_follows() {
+    for seed in seeds(4) {
+        println!("seed {seed}");
+        let mut world = World::new(4_000 + seed, 0, 2);
+        world.catch_up().await;
+        let left_out = world.lakes.pop().unwrap();
+        world.database.lock().may_lose_log = true;
+        world.run_and_crash(false).await;
+        (0..20).for_each(|_| world.commit_one(false));
+        world.catch_up().await;
+        world.lakes.push(left_out);
+        let (control, orders) = mpsc::channel(TABLES);
+        for table in (0..TABLES).map(table_id) {
+            let (reply, _answer) = oneshot::channel();
+            control.try_send(Command::Resync { table, reply }).unwrap();
+        }
+        world.catch_up_with(orders).await;
+        assert_eq!(world.database.lock().log_gone, 1, "seed {seed}");
+        world.judge();
     }
 }
