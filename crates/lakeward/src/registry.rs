@@ -4,18 +4,20 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use lakeward_core::{Env, Result, Sink, SinkKind, Source, SourceKind};
+use lakeward_delta::Delta;
 use lakeward_engine::spec::{Connector, Located, Raw};
 use lakeward_iceberg::Iceberg;
+use lakeward_source_mysql::MySql;
 use lakeward_source_postgres::Postgres;
 
 /// Every source.
 pub(crate) fn sources() -> Sources {
-    Sources::default().with::<Postgres>()
+    Sources::default().with::<Postgres>().with::<MySql>()
 }
 
 /// Every sink.
 pub(crate) fn sinks() -> Sinks {
-    Sinks::default().with::<Iceberg>()
+    Sinks::default().with::<Iceberg>().with::<Delta>()
 }
 
 /// A future of an opened connector.

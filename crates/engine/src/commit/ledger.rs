@@ -50,8 +50,8 @@ struct Folded {
     last: Option<Entry>,
 }
 
-const DAMAGED: &str = "restore the object from a backup of the lake; without one, `lakeward drop --tables` and \
-                       `lakeward run` load all again";
+const DAMAGED: &str = "restore the object from a backup of the lake; without one, `lakeward rebuild-ledger` makes \
+                       the ledger again from the tables' marks";
 
 fn object(number: u64) -> String {
     format!("{number:020}.json")

@@ -412,6 +412,6 @@ pub(super) fn foreign_mark(found: &lakeward_core::CommitMark) -> Error {
     .with("pipeline", &found.pipeline)
     .with("epoch", found.epoch)
     .remedied(
-        "restore the ledger from a backup of the lake; without one, `lakeward drop --tables` and `lakeward run` load all again",
+        "restore the ledger from a backup of the lake; without one, `lakeward rebuild-ledger` makes it again from the tables' marks",
     )
 }

@@ -339,8 +339,8 @@ impl<'a> Session<'a> {
                 .with("table_epoch", mark.epoch)
                 .with("ledger_epoch", newest)
                 .remedied(
-                    "restore the ledger of the same time as the tables; without one, `lakeward drop --tables` and \
-                     `lakeward run` load all again",
+                    "restore the ledger of the same time as the tables; without one, move it away and run \
+                     `lakeward rebuild-ledger`",
                 ));
         }
         Ok(())

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use lakeward_core::{Bytes, Env, Period};
-use lakeward_engine::commit::ledger::read_points;
+use lakeward_core::{Bytes, Env, LedgerStore, Period};
+use lakeward_engine::commit::ledger::{Entrance, read_points};
+use lakeward_engine::commit::rebuild::{Trust, rebuild};
 use lakeward_engine::commit::state::ConsistentPoint;
 use lakeward_engine::spec::PipelineOptions;
 use lakeward_engine::supervise::{Command, Landing, Pipeline, RunEnd, RunMode};
@@ -315,6 +316,50 @@ async fn several_lakes_that_come_and_go_each_follow_one_log_exactly() {
     for seed in seeds(12) {
         println!("seed {seed}");
         restarts(3_000 + seed, 3, seed % 2 == 0, 2 + seed % 2).await;
+    }
+}
+
+/// Loses the ledger and makes it again.
+async fn lose_ledger(world: &World, trust: Trust) {
+    let lake = &world.lakes[0];
+    for name in lake.list().await.unwrap() {
+        lake.delete(&name).await.unwrap();
+    }
+    let env = Env {
+        pipeline: "sim".into(),
+        name: "lake0".into(),
+        writer: format!("w{}", WRITERS.fetch_add(1, Ordering::SeqCst)),
+        state_dir: world.folder.path().into(),
+        memory_bytes: 64 << 20,
+    };
+    let entrance = Entrance {
+        writer: env.writer.clone(),
+        lock: env.writer.clone(),
+        predecessor_lock: None,
+        take_over: true,
+        commit_interval: Duration::ZERO,
+    };
+    let source = FakeSource(Arc::clone(&world.database));
+    let routing = &options().routing_hash;
+    rebuild(&source, lake, &env, &entrance, routing, trust).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_ledger_is_made_again_from_the_marks() {
+    for seed in seeds(12) {
+        println!("seed {seed}");
+        let mut world = World::new(5_000 + seed, 3, 1);
+        world.catch_up().await;
+        for _ in 0..3 {
+            let asked = world.random.chance(30);
+            world.run_and_crash(asked).await;
+            let trust = if world.random.chance(60) { Trust::Marks } else { Trust::Nothing };
+            lose_ledger(&world, trust).await;
+            // Epochs begin anew after the marks'; points of the lost ledger are not told apart from new ones.
+            world.points.clear();
+        }
+        world.catch_up().await;
+        world.judge();
     }
 }
 

@@ -61,7 +61,7 @@ pub(super) async fn run(args: DropArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn refuse_if_running(state_dir: &std::path::Path) -> Result<()> {
+pub(super) async fn refuse_if_running(state_dir: &std::path::Path) -> Result<()> {
     match control::call(state_dir, &Request::Status).await {
         Ok(None) => Ok(()),
         _ => Err(Error::new(ErrorKind::Conflict, "the pipeline is running")
@@ -108,7 +108,7 @@ async fn drop_by_marks(opened: &Opened, sink: &OpenedSink) -> Result<()> {
 }
 
 /// Newest first: a ledger that lost its end is only shorter; one that lost its beginning is damaged.
-async fn forget(opened: &OpenedSink) -> Result<()> {
+pub(super) async fn forget(opened: &OpenedSink) -> Result<()> {
     let ledger = opened.ledger();
     let mut names = ledger.list().await?;
     names.sort();

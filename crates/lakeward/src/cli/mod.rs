@@ -4,6 +4,7 @@ mod compact;
 mod drop;
 mod inspect;
 mod out;
+mod rebuild_ledger;
 mod resync;
 mod run;
 mod schema;
@@ -81,6 +82,8 @@ enum Verb {
     Compact(compact::CompactArgs),
     /// Removes what the pipeline made on the source; asked for, its lake tables too
     Drop(drop::DropArgs),
+    /// Makes a lost or damaged ledger again from the tables' own marks
+    RebuildLedger(rebuild_ledger::RebuildArgs),
     /// Prints the JSON schema of the pipeline file
     Schema(schema::SchemaArgs),
 }
@@ -105,6 +108,7 @@ async fn look(verb: Verb) -> Result<(), Failure> {
         Verb::Tables(args) => tables::run(args).await,
         Verb::Inspect(args) => inspect::run(args).await,
         Verb::Drop(args) => drop::run(args).await,
+        Verb::RebuildLedger(args) => rebuild_ledger::run(args).await,
         Verb::Schema(args) => schema::run(&args),
         Verb::Run(_) | Verb::Resync(_) | Verb::Compact(_) => Ok(()),
     }
