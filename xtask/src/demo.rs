@@ -9,7 +9,7 @@ pub(crate) fn demo(args: &[String]) -> End {
         Err(problem) => return End::Usage(problem),
     };
     match run(&passed) {
-        Ok(()) => End::Good,
+        Ok(end) => end,
         Err(problem) => {
             eprintln!("demo: {problem}");
             End::Bad
@@ -17,20 +17,18 @@ pub(crate) fn demo(args: &[String]) -> End {
     }
 }
 
+/// The flags that there are; what their values may be is the demonstration's to say.
 fn parse(args: &[String]) -> Result<Vec<String>, String> {
     let mut passed = Vec::new();
     let mut args = args.iter();
     while let Some(arg) = args.next() {
         match arg.as_str() {
-            "--keep" => passed.push("--keep".to_owned()),
-            "--source" => match args.next().map(String::as_str) {
-                Some("postgres" | "postgres-18") => passed.push("postgres-18".to_owned()),
-                Some("postgres-15") => passed.push("postgres-15".to_owned()),
-                other => return Err(format!("--source {} is not there yet", other.unwrap_or(""))),
-            },
-            "--lake" => match args.next().map(String::as_str) {
-                Some("iceberg") => {}
-                other => return Err(format!("--lake {} is not there yet", other.unwrap_or(""))),
+            "--keep" => passed.push(arg.clone()),
+            "--source" | "--lake" => match args.next() {
+                Some(value) if !value.starts_with('-') => {
+                    passed.extend([arg.clone(), value.clone()]);
+                }
+                _ => return Err(format!("demo: {arg} needs a value")),
             },
             other => return Err(format!("demo: unknown argument {other}")),
         }
@@ -38,7 +36,7 @@ fn parse(args: &[String]) -> Result<Vec<String>, String> {
     Ok(passed)
 }
 
-fn run(passed: &[String]) -> Result<(), String> {
+fn run(passed: &[String]) -> Result<End, String> {
     prerequisites::check()?;
     println!("building lakeward and the demonstration");
     command::run(&mut command::cargo(&[
@@ -54,7 +52,8 @@ fn run(passed: &[String]) -> Result<(), String> {
     let mut demo = std::process::Command::new(debug.join("demo"));
     demo.args(passed).env("LAKEWARD_BIN", debug.join("lakeward"));
     match demo.status() {
-        Ok(status) if status.success() => Ok(()),
+        Ok(status) if status.success() => Ok(End::Good),
+        Ok(status) if status.code() == Some(2) => Ok(End::Usage("demo: see above".to_owned())),
         Ok(status) => Err(format!("ended with {status}")),
         Err(error) => Err(format!("did not start: {error}")),
     }
@@ -69,14 +68,11 @@ mod tests {
     }
 
     #[test]
-    fn only_what_exists_is_accepted() {
-        assert_eq!(
-            parsed(&["--source", "postgres-15", "--keep"]).unwrap(),
-            ["postgres-15", "--keep"]
-        );
-        assert!(parsed(&["--lake", "iceberg"]).unwrap().is_empty());
-        assert!(parsed(&["--lake", "delta"]).is_err());
+    fn flags_are_passed_on_with_their_values() {
+        let all = ["--source", "mysql", "--lake", "iceberg,delta", "--keep"];
+        assert_eq!(parsed(&all).unwrap(), all);
         assert!(parsed(&["--source"]).is_err());
+        assert!(parsed(&["--lake", "--keep"]).is_err());
         assert!(parsed(&["fast"]).is_err());
     }
 }

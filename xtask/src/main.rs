@@ -15,8 +15,10 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 usage: cargo x VERB
 
-  demo [--source postgres|postgres-15|postgres-18] [--lake iceberg] [--keep]
+  demo [--source S] [--lake L] [--keep]
         a shop that keeps changing, followed into a lake, killed once, compared by foreign readers
+        S: postgres (postgres-15, postgres-18) or mysql (mariadb-10.11, mariadb-11.8)
+        L: iceberg, delta, or iceberg,delta for both from one log
   test [FILTER] [--full]
         everything a fresh clone can prove; with FILTER only the tests that match; --full: the whole matrix
   tidy  walls, module docs, banned calls, licences, duplicate versions, links, generated docs";

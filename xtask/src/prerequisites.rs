@@ -18,9 +18,9 @@ const NEEDS: &[Need] = &[
         remedy: "apt-get install -y gcc libc6-dev",
     },
     Need {
-        name: "Python 3.9 or newer",
+        name: "Python 3.10 or newer",
         program: "python3",
-        args: &["-c", "import sys; sys.exit(sys.version_info < (3, 9))"],
+        args: &["-c", "import sys; sys.exit(sys.version_info < (3, 10))"],
         remedy: "apt-get install -y python3",
     },
     Need {

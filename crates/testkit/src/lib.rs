@@ -12,14 +12,17 @@
     allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests may panic")
 )]
 
+pub mod dialect;
 pub mod host;
 pub mod judge;
 pub mod laws;
+pub mod mariadb;
 pub mod pairs;
 pub mod postgres;
 pub mod product;
 pub mod readers;
 pub mod servers;
+mod watched;
 pub mod workload;
 pub mod world;
 

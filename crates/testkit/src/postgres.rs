@@ -1,14 +1,9 @@
 //! A throw-away PostgreSQL: own data folder, own port on 127.0.0.1, gone with its owner.
 //! It makes no schema and no data.
-//!
-//! A small shell watches a pipe that this process holds. When the pipe closes, for whatever
-//! reason, `kill -9` of the test included, the server ends and its folder is removed.
 
 use std::fs;
-use std::io::Write;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,19 +11,8 @@ use tempfile::TempDir;
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
 use crate::servers::{self, Programs, Version};
+use crate::watched::{self, Watched};
 use crate::{Result, fail, host};
-
-/// Ends the server when the pipe closes. With `keep` read from it the folder stays, with `stay`
-/// the server too.
-const WATCHER: &str = r#"dir=$1; shift
-"$@" >>"$dir/server.log" 2>&1 &
-server=$!
-read -r word
-[ "$word" = stay ] && exit 0
-kill -QUIT $server 2>/dev/null
-wait $server
-[ "$word" = keep ] || rm -rf "$dir"
-"#;
 
 /// Settings every server starts with. A tiny `logical_decoding_work_mem` makes transactions of
 /// a few hundred rows stream while they are still open.
@@ -56,7 +40,7 @@ pub struct Postgres {
     home: TempDir,
     settings: Vec<(String, String)>,
     password: Mutex<Option<String>>,
-    watcher: Mutex<Option<Child>>,
+    watched: Watched,
 }
 
 impl Postgres {
@@ -87,7 +71,7 @@ impl Postgres {
             home,
             settings,
             password: Mutex::new(None),
-            watcher: Mutex::new(None),
+            watched: Watched::default(),
         };
         server.init()?;
         for attempt in 0.. {
@@ -101,13 +85,9 @@ impl Postgres {
     }
 
     fn command(&self, program: &Path) -> Result<Command> {
-        let mut command = Command::new(program);
-        command.current_dir(self.home.path());
+        let mut command = watched::unprivileged(program, self.home.path())?;
         if let Some(lib) = &self.programs.lib {
             command.env("LD_LIBRARY_PATH", lib);
-        }
-        if let Some((uid, gid)) = host::unprivileged()? {
-            command.uid(uid).gid(gid).env("HOME", self.home.path());
         }
         Ok(command)
     }
@@ -122,9 +102,7 @@ impl Postgres {
 
     fn launch(&self) -> Result<()> {
         let _ = fs::remove_file(self.data_dir().join("postmaster.pid"));
-        let mut command = self.command(Path::new("/bin/sh"))?;
-        command.args(["-c", WATCHER, "watcher"]).arg(self.home.path());
-        command.arg(self.programs.bin.join("postgres"));
+        let mut command = self.command(&self.programs.bin.join("postgres"))?;
         command.arg("-D").arg(self.data_dir());
         command.arg("-k").arg(self.data_dir());
         command.args(["-p", &self.port.to_string()]);
@@ -132,9 +110,7 @@ impl Postgres {
         for (name, value) in SETTINGS.iter().copied().chain(own) {
             command.args(["-c", &format!("{name}={value}")]);
         }
-        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-        let child = command.process_group(0).spawn()?;
-        *self.watcher() = Some(child);
+        self.watched.spawn(self.home.path(), "QUIT", &command)?;
         self.wait_ready()
     }
 
@@ -151,7 +127,7 @@ impl Postgres {
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        self.release("drop\n");
+        self.watched.release("drop");
         fail!("PostgreSQL {} did not start:\n{}", self.version.major(), self.log())
     }
 
@@ -266,7 +242,7 @@ impl Postgres {
         if !gone {
             host::signal(pid, "QUIT");
         }
-        self.release("keep\n");
+        self.watched.release("keep");
         Ok(())
     }
 
@@ -277,7 +253,7 @@ impl Postgres {
         if !host::wait_gone(pid, Duration::from_secs(10)) {
             fail!("postmaster {pid} survived SIGKILL");
         }
-        self.release("keep\n");
+        self.watched.release("keep");
         Ok(())
     }
 
@@ -297,21 +273,8 @@ impl Postgres {
     /// Leaves the server and its folder behind when this process ends. Returns its process id.
     pub fn leave(&mut self) -> Option<u32> {
         self.home.disable_cleanup(true);
-        self.release("stay\n");
+        self.watched.release("stay");
         self.pid()
-    }
-
-    /// Tells the watcher to end the server (if it lives) and waits for it.
-    fn release(&self, word: &str) {
-        let Some(mut child) = self.watcher().take() else { return };
-        if let Some(mut pipe) = child.stdin.take() {
-            let _ = pipe.write_all(word.as_bytes());
-        }
-        let _ = child.wait();
-    }
-
-    fn watcher(&self) -> MutexGuard<'_, Option<Child>> {
-        self.watcher.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn password(&self) -> MutexGuard<'_, Option<String>> {
@@ -321,7 +284,7 @@ impl Postgres {
 
 impl Drop for Postgres {
     fn drop(&mut self) {
-        self.release("keep\n");
+        self.watched.release("keep");
     }
 }
 

@@ -1,5 +1,8 @@
-//! Where the servers' programs come from: Debian's PostgreSQL 15 and the wheel of 18.
-//! It starts nothing.
+//! Where the servers' programs come from: Debian's PostgreSQL 15, the wheel of 18, and MariaDB from
+//! two Debian releases. It starts nothing.
+
+mod debian;
+pub mod mariadb;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -88,11 +91,16 @@ fn apt_install(package: &str) -> Result<()> {
     Ok(())
 }
 
-/// The wheel's tree; as root it must be where an unprivileged user can reach it.
 fn wheel_dir() -> PathBuf {
-    let cache = host::target().join("servers").join("postgres-18");
+    cache("postgres-18")
+}
+
+/// A folder of fetched programs below `target/`; as root it must be where an unprivileged user can
+/// reach it.
+fn cache(name: &str) -> PathBuf {
+    let cache = host::target().join("servers").join(name);
     if host::is_root() && !host::reachable_by_all(&cache) {
-        return std::env::temp_dir().join("lakeward-servers").join("postgres-18");
+        return std::env::temp_dir().join("lakeward-servers").join(name);
     }
     cache
 }

@@ -1,8 +1,10 @@
 """`python -m judge`: reads one request as a JSON line, answers with a JSON line, until its input ends.
 
-Requests: {"verb": "judge", "dsn", "warehouse", "tables": [...], "readers": [...]}
-          {"verb": "sums", "warehouse", "column", "points": [...]}
-          {"verb": "prove", "dsn", "folder"}
+    {"verb": "judge", "source": {"kind", "dsn"}, "lakes": [{"kind", "folder"}], "tables": [...], "readers": [...]}
+    {"verb": "sums", "lake": {"kind", "folder"}, "column", "points": [...]}
+    {"verb": "prove", "source": {"kind", "dsn"}, "lake": {"kind"}, "folder", "readers": [...]}
+    {"verb": "spark.versions"}
+    {"verb": "spark.optimize" | "spark.rewrite", "lake": {"kind", "folder"}, "tables": [...]}
 """
 
 import json
@@ -11,18 +13,35 @@ import sys
 import traceback
 import warnings
 
-from . import points, prove, verdict
+from . import points, prove, spark, verdict
+from .lake import open_lake
 
 
 def answer(request: dict) -> dict:
-    if request["verb"] == "judge":
-        readers = request.get("readers") or ["duckdb", "pyiceberg"]
-        return verdict.judge(request["dsn"], request["warehouse"], request["tables"], readers)
-    if request["verb"] == "sums":
-        return {"points": points.sums(request["warehouse"], request["column"], request["points"])}
-    if request["verb"] == "prove":
-        return prove.prove(request["dsn"], request["folder"])
-    return {"error": f"unknown verb {request['verb']}"}
+    verb = request["verb"]
+    if verb == "judge":
+        return verdict.judge(request["source"], request["lakes"], request["tables"], request.get("readers", []))
+    if verb == "sums":
+        return {"points": points.sums(request["lake"], request["column"], request["points"])}
+    if verb == "prove":
+        return prove.prove(request["source"], request["lake"]["kind"], request["folder"], request.get("readers", []))
+    if verb == "spark.versions":
+        return spark.versions()
+    if verb in ("spark.optimize", "spark.rewrite"):
+        lake = open_lake(request["lake"])
+        return {"tables": spark.rewrite(lake, lambda name: verdict.selected(name, request["tables"]))}
+    return {"error": f"unknown verb {verb}"}
+
+
+def modern(request: dict) -> dict:
+    """A request that names no kinds means PostgreSQL and Iceberg."""
+    if "dsn" in request:
+        request["source"] = {"kind": "postgres", "dsn": request["dsn"]}
+        request.setdefault("lake", {"kind": "iceberg"})
+    if "warehouse" in request:
+        request["lake"] = {"kind": "iceberg", "folder": request["warehouse"]}
+        request["lakes"] = [request["lake"]]
+    return request
 
 
 def main() -> None:
@@ -30,7 +49,7 @@ def main() -> None:
     logging.disable(logging.WARNING)
     for line in sys.stdin:
         try:
-            reply = answer(json.loads(line))
+            reply = answer(modern(json.loads(line)))
         except Exception as error:  # told to the caller, who fails the test
             reply = {"error": f"{type(error).__name__}: {error}", "trace": traceback.format_exc()}
         print(json.dumps(reply, default=str), flush=True)

@@ -1,61 +1,51 @@
-"""What each PostgreSQL type must become in the lake, and the one text both sides are brought to.
+"""The types that both sides share, and the one text that every value is brought to.
 
-A column's `Kind` knows the Iceberg type, the SQL that makes the source print a value, and how an
-Arrow column of the reader is printed the same way. It reads nothing by itself.
+A source names a column's `Kind`; a lake names its own type for it. Arrow columns of a reader are
+printed here. It reads nothing by itself.
 """
 
 import dataclasses
+import decimal
 import json
+import re
 import uuid
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-EPOCH_MICROS = "(extract(epoch FROM {0}) * 1000000)::bigint::text"
-
-# name in pg_type -> (iceberg type, kind of text)
-SCALARS = {
-    "bool": ("boolean", "bool"),
-    "int2": ("int", "integer"),
-    "int4": ("int", "integer"),
-    "int8": ("long", "integer"),
-    "float4": ("float", "float4"),
-    "float8": ("double", "float8"),
-    "bytea": ("binary", "bytea"),
-    "date": ("date", "date"),
-    "time": ("time", "time"),
-    "timestamp": ("timestamp", "timestamp"),
-    "timestamptz": ("timestamptz", "timestamp"),
-    "uuid": ("uuid", "uuid"),
-}
-
-# SQL around an expression {0}; what is not listed is printed by the server's output function
-SQL = {
-    "float4": "CASE WHEN {0} = 'NaN' THEN 'NaN' ELSE encode(float4send({0}), 'hex') END",
-    "float8": "CASE WHEN {0} = 'NaN' THEN 'NaN' ELSE encode(float8send({0}), 'hex') END",
-    "date": "CASE WHEN isfinite({0}) THEN ({0} - date '1970-01-01')::text ELSE {0}::text END",
-    "time": EPOCH_MICROS,
-    "timestamp": "CASE WHEN isfinite({0}) THEN " + EPOCH_MICROS + " ELSE {0}::text END",
+# the types that a source's column may become, and how their values are printed
+TEXTS = {
+    "bool": "bool",
+    "int16": "integer",
+    "int32": "integer",
+    "int64": "integer",
+    "float32": "float4",
+    "float64": "float8",
+    "decimal": "decimal",
+    "string": "text",
+    "binary": "bytes",
+    "date": "date",
+    "time": "time",
+    "timestamp": "timestamp",
+    "timestamptz": "timestamp",
+    "uuid": "uuid",
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """One column's type, seen from both sides."""
+    """A column's type: a name of `TEXTS`; `size` is a decimal's precision and scale."""
 
-    iceberg: str
-    text: str
+    name: str
+    size: tuple[int, int] | None = None
     is_list: bool = False
 
-    def sql(self, expression: str) -> str:
-        """The SQL whose text result is the canonical text of `expression`."""
-        if not self.is_list:
-            return SQL.get(self.text, "{0}").format(expression)
-        element = SQL.get(self.text, "CASE WHEN num_nulls(e) = 0 THEN format('%s', e) END").format("e")
-        # by subscript: unnest would take composite elements apart
-        cells = f"SELECT ({expression})[i] AS e, i FROM generate_subscripts({expression}, 1) i"
-        inner = f"SELECT {element} FROM ({cells}) u ORDER BY i"
-        return f"CASE WHEN {expression} IS NOT NULL THEN array_to_json(ARRAY({inner}))::text END"
+    @property
+    def text(self) -> str:
+        return TEXTS[self.name]
+
+    def of_list(self) -> "Kind":
+        return dataclasses.replace(self, is_list=True)
 
     def render(self, column: pa.ChunkedArray) -> pa.Array:
         """The canonical text of every cell of a reader's column."""
@@ -65,24 +55,10 @@ class Kind:
         return render_list(array, self.text) if self.is_list else render(array, self.text)
 
 
-def of_column(name: str, element_of: str | None, typmod: int) -> Kind:
-    """The kind of a column: `name` from pg_type; `element_of` names the element of an array."""
-    if element_of:
-        iceberg, text = scalar(element_of, typmod)
-        return Kind(f"list<{iceberg}>", text, True)
-    return Kind(*scalar(name, typmod))
-
-
-def scalar(name: str, typmod: int) -> tuple[str, str]:
-    if name == "numeric" and typmod >= 4:
-        return numeric((typmod - 4) >> 16, (((typmod - 4) & 0x7FF) ^ 1024) - 1024)
-    return SCALARS.get(name, ("string", "text"))
-
-
-def numeric(precision: int, scale: int) -> tuple[str, str]:
+def decimal_kind(precision: int, scale: int) -> Kind:
     """A scale below 0 or above the precision still is a decimal of more digits, if they are at most 38."""
     precision, scale = max(precision, scale) + max(-scale, 0), max(scale, 0)
-    return (f"decimal({precision}, {scale})", "decimal") if precision <= 38 else ("string", "text")
+    return Kind("decimal", (precision, scale)) if precision <= 38 else Kind("string")
 
 
 def render(array: pa.Array, text: str) -> pa.Array:
@@ -112,16 +88,16 @@ def each(array: pa.Array, function) -> pa.Array:
     return pa.array([None if v is None else function(v) for v in array.to_pylist()], pa.string())
 
 
-def print_text(array: pa.Array) -> pa.Array:
-    return array.cast(pa.string()) if is_text(array.type) else each(array, repr)
-
-
 def is_text(kind: pa.DataType) -> bool:
     return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
 
 
+def print_text(array: pa.Array) -> pa.Array:
+    return array.cast(pa.string()) if is_text(array.type) else each(array, repr)
+
+
 def print_integer(array: pa.Array) -> pa.Array:
-    return array.cast(pa.string())
+    return array.cast(pa.string()) if pa.types.is_integer(array.type) else each(array, repr)
 
 
 def print_bool(array: pa.Array) -> pa.Array:
@@ -146,7 +122,7 @@ def print_float(width: int):
 
 
 def print_decimal(array: pa.Array) -> pa.Array:
-    return each(array, lambda value: format(value, "f") if hasattr(value, "as_tuple") else repr(value))
+    return each(array, lambda value: format(value, "f") if isinstance(value, decimal.Decimal) else repr(value))
 
 
 def print_bytes(array: pa.Array) -> pa.Array:
@@ -154,6 +130,7 @@ def print_bytes(array: pa.Array) -> pa.Array:
 
 
 def print_uuid(array: pa.Array) -> pa.Array:
+    """Sixteen bytes, or the text where a lake or a reader has no such type."""
     return each(array, lambda v: str(uuid.UUID(bytes=v)) if isinstance(v, bytes) and len(v) == 16 else str(v))
 
 
@@ -163,13 +140,28 @@ def print_date(array: pa.Array) -> pa.Array:
     return array.cast(pa.int32()).cast(pa.string())
 
 
-def print_micros(check, unit_type):
-    def print_time(array: pa.Array) -> pa.Array:
-        if not check(array.type):
-            return each(array, repr)
-        return array.cast(unit_type(array.type)).cast(pa.int64()).cast(pa.string())
+def print_time(array: pa.Array) -> pa.Array:
+    """Microseconds of the day; where a lake has no such type, of its text."""
+    if is_text(array.type):
+        return each(array, micros_of_text)
+    if not pa.types.is_time64(array.type):
+        return each(array, repr)
+    return array.cast(pa.time64("us")).cast(pa.int64()).cast(pa.string())
 
-    return print_time
+
+def micros_of_text(text: str) -> str:
+    """`HH:MM:SS[.f…]` without trailing zeros and nothing else; another text stays as it is."""
+    if not re.fullmatch(r"\d\d:\d\d:\d\d(\.\d{0,5}[1-9])?", text, re.ASCII):
+        return repr(text)
+    whole, _, part = text.partition(".")
+    hours, minutes, seconds = (int(digits) for digits in whole.split(":"))
+    return str(((hours * 60 + minutes) * 60 + seconds) * 1_000_000 + int(part.ljust(6, "0")))
+
+
+def print_timestamp(array: pa.Array) -> pa.Array:
+    if not pa.types.is_timestamp(array.type):
+        return each(array, repr)
+    return array.cast(pa.timestamp("us", array.type.tz)).cast(pa.int64()).cast(pa.string())
 
 
 PRINTERS = {
@@ -179,9 +171,9 @@ PRINTERS = {
     "float4": print_float(4),
     "float8": print_float(8),
     "decimal": print_decimal,
-    "bytea": print_bytes,
+    "bytes": print_bytes,
     "uuid": print_uuid,
     "date": print_date,
-    "time": print_micros(pa.types.is_time64, lambda _: pa.time64("us")),
-    "timestamp": print_micros(pa.types.is_timestamp, lambda kind: pa.timestamp("us", kind.tz)),
+    "time": print_time,
+    "timestamp": print_timestamp,
 }

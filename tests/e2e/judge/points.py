@@ -1,22 +1,17 @@
-"""Reads single table versions: what a consistent point names, seen by PyIceberg.
+"""Reads single table versions: what a consistent point names, seen by a reader that can go back.
 
 It judges sums only; which sum is right is the caller's law.
 """
 
-import pyarrow.compute as pc
-
-from .lake import Lake, PyIceberg
+from .lake import open_lake
 
 
-def sums(warehouse: str, column: str, points: list[dict]) -> list[dict]:
+def sums(lake: dict, column: str, points: list[dict]) -> list[dict]:
     """For each point the sum of `column` over the tables it names: `{epoch, rows, sum}`."""
-    eye = PyIceberg(Lake(warehouse))
+    reader = open_lake(lake).versions()
     answers = []
     for point in points:
-        total, rows = 0, 0
-        for table, version in sorted(point["tables"].items()):
-            seen = eye.rows(table, "", int(version))
-            rows += seen.num_rows
-            total += int(pc.sum(seen.column(column)).as_py() or 0) if seen.num_rows else 0
+        seen = [reader.sum(table, column, str(version)) for table, version in sorted(point["tables"].items())]
+        rows, total = sum(n for n, _ in seen), sum(s for _, s in seen)
         answers.append({"epoch": point["epoch"], "rows": rows, "sum": total})
     return answers

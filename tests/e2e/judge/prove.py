@@ -1,4 +1,4 @@
-"""Proves the judge: writes a true copy of a table with PyIceberg, plants one fault at a time, and
+"""Proves the judge: writes a true copy of a table with a foreign writer, plants one fault at a time, and
 demands that each reader finds it. A judge that finds nothing in a damaged copy is worthless.
 """
 
@@ -8,195 +8,150 @@ import pathlib
 import uuid
 
 import pyarrow as pa
-import pyarrow.compute as pc
+from deltalake import write_deltalake
 from pyiceberg.catalog.sql import SqlCatalog
 
-from . import verdict
-from .lake import CATALOG, READERS
-from .source import Source
+from . import source, verdict
+from .iceberg import CATALOG
+from .samples import SAMPLES, table_of
 
 D = decimal.Decimal
-UTC = datetime.timezone.utc
-ROWS = 2000
+ROWS = 300
+HOUR = datetime.timedelta(hours=1)
+MICROSECOND = datetime.timedelta(microseconds=1)
 
-DDL = """
-DROP SCHEMA IF EXISTS proof CASCADE;
-CREATE SCHEMA proof;
-CREATE TYPE proof.mood AS ENUM ('happy', 'so so');
-CREATE TABLE proof.sample (
-  id bigint PRIMARY KEY, flag bool, small int2, whole int4, ratio float8, part float4, price numeric(12,2),
-  free numeric, note text, code char(6), first varchar(40), second varchar(40), raw bytea, day date, clock time,
-  stamp timestamp, moment timestamptz, ref uuid, doc jsonb, mood proof.mood, marks int4[], words text[],
-  ratios float8[], span interval);
-"""
-
-SCHEMA = pa.schema(
-    [
-        pa.field("id", pa.int64()),
-        pa.field("flag", pa.bool_()),
-        pa.field("small", pa.int32()),
-        pa.field("whole", pa.int32()),
-        pa.field("ratio", pa.float64()),
-        pa.field("part", pa.float32()),
-        pa.field("price", pa.decimal128(12, 2)),
-        pa.field("free", pa.string()),
-        pa.field("note", pa.string()),
-        pa.field("code", pa.string()),
-        pa.field("first", pa.string()),
-        pa.field("second", pa.string()),
-        pa.field("raw", pa.binary()),
-        pa.field("day", pa.date32()),
-        pa.field("clock", pa.time64("us")),
-        pa.field("stamp", pa.timestamp("us")),
-        pa.field("moment", pa.timestamp("us", "UTC")),
-        pa.field("ref", pa.uuid()),
-        pa.field("doc", pa.string()),
-        pa.field("mood", pa.string()),
-        pa.field("marks", pa.list_(pa.int32())),
-        pa.field("words", pa.list_(pa.string())),
-        pa.field("ratios", pa.list_(pa.float64())),
-        pa.field("span", pa.string()),
-    ]
-)
-
-
-def row(i: int) -> dict:
-    """Row `i` as the lake must hold it; every tenth has NULLs, every eleventh empty texts."""
-    full = {
-        "id": i,
-        "flag": i % 2 == 0,
-        "small": i % 30000 - 15000,
-        "whole": i * 1000,
-        "ratio": [i / 7, -0.0, float("nan"), float("inf"), 5e-324, 1.7976931348623157e308][i % 6],
-        "part": [0.1, -0.0, float("nan"), float("-inf"), 1e-45, 16777216.0][i % 6],
-        "price": D(i).scaleb(-2) - 5,
-        "free": ["0.00000000000000000001", "1.500", "NaN", "123456789012345678901234567890", "-7"][i % 5],
-        "note": "" if i % 11 == 0 else f"row {i}, ünï \\ \"quoted\"\n\ttail",
-        "code": f"c{i % 100}".ljust(6),
-        "first": f"ann {i}",
-        "second": f"bob {i}",
-        "raw": bytes([i % 256, 0, 255]) if i % 11 else b"",
-        "day": datetime.date(1970, 1, 1) + datetime.timedelta(days=i * 7 - 9000),
-        "clock": (datetime.datetime.min + datetime.timedelta(microseconds=i * 43_199_999)).time(),
-        "stamp": datetime.datetime(1969, 12, 31) + datetime.timedelta(microseconds=i * 86_399_999_999),
-        "moment": datetime.datetime(2026, 3, 29, tzinfo=UTC) + datetime.timedelta(microseconds=i * 1_000_001),
-        "ref": uuid.UUID(int=i * 0x1234567890ABCDEF1234),
-        "doc": '{"a": [1, null, "x"]}',
-        "mood": "so so" if i % 3 else "happy",
-        "marks": [i, None, -i] if i % 4 else [],
-        "words": [f"w{i}", None, "", "a,\"b\"", "NULL"],
-        "ratios": [i / 7, None, float("nan")],
-        "span": "1 day 02:03:04",
-    }
-    if i % 10 == 5:
-        return full | {name: None for name in full if name != "id"}
-    return full
+# name -> the cell that changes: row, column, and what becomes of its value.
+# Row 101 is an ordinary one, row 110 has empty texts, row 105 NULLs.
+CELLS = {
+    "changed cell": (101, "whole", lambda v: v + 1),
+    "NULL for empty text": (110, "note", lambda _: None),
+    "empty text for NULL": (105, "note", lambda _: ""),
+    "empty bytes for NULL": (105, "raw", lambda _: b""),
+    "zero for NULL": (105, "whole", lambda _: 0),
+    "timestamp shifted an hour": (101, "stamp", lambda v: v + HOUR),
+    "moment shifted an hour": (101, "moment", lambda v: v + HOUR),
+    "microsecond lost": (101, "stamp", lambda v: v - MICROSECOND),
+    "microsecond of a time lost": (101, "clock", lambda v: v.replace(microsecond=v.microsecond - 1)),
+    "NULL for midnight": (0, "clock", lambda _: None),
+    "day shifted": (101, "day", lambda v: v + datetime.timedelta(days=1)),
+    "float rounded": (108, "ratio", lambda v: float(f"{v:.15g}")),
+    "least float became zero": (106, "ratio", lambda _: 0.0),
+    "small float changed": (102, "part", lambda v: v * 1.000001),
+    "decimal changed by a cent": (101, "price", lambda v: v + D("0.01")),
+    "text truncated": (101, "note", lambda v: v[:-1]),
+    "text of another normal form": (101, "note", lambda v: v.replace("ü", "u\u0308")),
+    "bytes changed": (101, "raw", lambda v: v[:-1]),
+    "enum changed": (101, "mood", lambda v: "happy" if v == "so so" else "so so"),
+    "uuid changed": (101, "ref", lambda v: uuid.UUID(int=v.int + 1)),
+    # PostgreSQL's
+    "minus zero became zero": (101, "zero", lambda _: 0.0),
+    "bool flipped": (101, "flag", lambda v: not v),
+    "numeric scale": (101, "free", lambda v: v + "0"),
+    "padding lost": (101, "code", str.rstrip),
+    "wrong array element": (101, "marks", lambda _: [101, 0, -101]),
+    "array order": (101, "marks", lambda v: v[::-1]),
+    "NULL for empty array": (104, "marks", lambda _: None),
+    "text NULL in array became NULL": (101, "words", lambda v: v[:-1] + [None]),
+    # MariaDB's
+    "unsigned wrapped": (101, "huge", lambda v: v - 2**64),
+    "year changed": (101, "born", lambda v: v - 1900),
+    "bit lost": (101, "bits", lambda v: v[1:]),
+    "set in another order": (102, "picks", lambda _: "c,a"),
+    "padding invented": (101, "fixed", lambda v: v.ljust(6)),
+    "zero bytes of the end lost": (101, "fixed_raw", lambda v: v.rstrip(b"\0")),
+    "json written anew": (101, "doc", lambda v: v.replace(" ", "")),
+}
 
 
-def source_values(rows: list[dict]):
-    for r in rows:
-        yield [v.rstrip() if k == "code" and v else v for k, v in r.items()]
-
-
-def fill(source: Source, rows: list[dict]) -> None:
-    connection = source.connection
-    connection.execute(DDL)
-    with connection.cursor() as cursor, cursor.copy("COPY proof.sample FROM STDIN") as copy:
-        for values in source_values(rows):
-            copy.write_row(values)
-    connection.commit()
-
-
-def table_of(rows: list[dict], schema: pa.Schema = SCHEMA) -> pa.Table:
-    columns = []
-    for field in schema:
-        values = [r[field.name] for r in rows]
-        if isinstance(field.type, pa.UuidType):
-            storage = pa.array([None if v is None else v.bytes for v in values], pa.binary(16))
-            columns.append(pa.ExtensionArray.from_storage(pa.uuid(), storage))
-        else:
-            columns.append(pa.array(values, field.type))
-    return pa.table(columns, schema=schema)
-
-
-def changed(rows: list[dict], at: int, **cells) -> list[dict]:
-    return [r | cells if i == at else r for i, r in enumerate(rows)]
-
-
-def widened(rows: list[dict]) -> pa.Table:
-    place = SCHEMA.get_field_index("whole")
-    return table_of(rows, SCHEMA.set(place, pa.field("whole", pa.int64())))
-
-
-def swapped(rows: list[dict]) -> list[dict]:
-    return [r | {"first": r["second"], "second": r["first"]} for r in rows]
-
-
-def faults(rows: list[dict]) -> dict[str, pa.Table]:
-    """Every fault by name; row 101 is an ordinary one, row 110 has empty texts, row 105 NULLs."""
-    hour, micro = datetime.timedelta(hours=1), datetime.timedelta(microseconds=1)
+def faults(rows: list[dict], sample) -> dict[str, pa.Table]:
+    """Every fault by name that the sample's columns allow."""
     r = rows[101]
     planted = {
-        "changed cell": changed(rows, 101, whole=r["whole"] + 1),
         "lost row": rows[:101] + rows[102:],
         "doubled row": rows + [r],
-        "revived row": rows + [row(ROWS + 1)],
+        "revived row": rows + [sample.row(ROWS + 1)],
         "one lost, another doubled": rows[:101] + rows[102:] + [rows[102]],
-        "NULL for empty text": changed(rows, 110, note=None),
-        "empty text for NULL": changed(rows, 105, note=""),
-        "empty bytes for NULL": changed(rows, 105, raw=b""),
-        "zero for NULL": changed(rows, 105, whole=0),
-        "timestamp shifted an hour": changed(rows, 101, stamp=r["stamp"] + hour),
-        "timestamptz shifted an hour": changed(rows, 101, moment=r["moment"] + hour),
-        "microsecond lost": changed(rows, 101, stamp=r["stamp"] - micro),
-        "day shifted": changed(rows, 101, day=r["day"] + datetime.timedelta(days=1)),
-        "float rounded": changed(rows, 102, ratio=float("%.15g" % rows[102]["ratio"])),
-        "minus zero became zero": changed(rows, 103, ratio=0.0),
-        "numeric scale": changed(rows, 101, free=rows[101]["free"] + "0"),
-        "numeric changed by a cent": changed(rows, 101, price=r["price"] + D("0.01")),
-        "columns swapped": swapped(rows),
-        "wrong array element": changed(rows, 101, marks=[101, 0, -101]),
-        "array order": changed(rows, 101, marks=[-101, None, 101]),
-        "NULL for empty array": changed(rows, 104, marks=None),
-        "text NULL in array became NULL": changed(rows, 101, words=["w101", None, "", 'a,"b"', None]),
-        "text truncated": changed(rows, 101, note=r["note"][:-1]),
-        "padding lost": changed(rows, 101, code=r["code"].rstrip()),
-        "uuid changed": changed(rows, 101, ref=uuid.UUID(int=r["ref"].int + 1)),
-        "bytes changed": changed(rows, 101, raw=r["raw"][:-1]),
-        "bool flipped": changed(rows, 101, flag=not r["flag"]),
+        "columns swapped": [row | {"first": row["second"], "second": row["first"]} for row in rows],
     }
-    return {name: table_of(damaged) for name, damaged in planted.items()} | {"wrong type": widened(rows)}
+    for name, (at, column, change) in CELLS.items():
+        if column in sample.types:
+            planted[name] = rows[:at] + [rows[at] | {column: change(rows[at][column])}] + rows[at + 1 :]
+    tables = {name: table_of(damaged, sample.types) for name, damaged in planted.items()}
+    return tables | {"wrong type": table_of(rows, sample.types | {"whole": pa.int64()})}
 
 
-def write_copy(folder: pathlib.Path, name: str, rows: pa.Table) -> str:
-    """A warehouse of its own with one table, written in two appends by PyIceberg."""
-    home = folder / name.replace(" ", "-").replace(",", "")
-    home.mkdir(parents=True)
+def write_iceberg(home: pathlib.Path, rows: pa.Table) -> None:
+    """Iceberg has no 16-bit integer."""
+    rows = converted(rows, pa.types.is_int16, lambda column: column.cast(pa.int32()))
     catalog = SqlCatalog(CATALOG, uri=f"sqlite:///{home}/catalog.db", warehouse=f"file://{home}")
     catalog.create_namespace("proof")
     table = catalog.create_table("proof.sample", schema=rows.schema)
+    for half in halves(rows):
+        table.append(half)
+
+
+def write_delta(home: pathlib.Path, rows: pa.Table) -> None:
+    """Delta has no time of day and no UUID: both are text."""
+    rows = converted(rows, pa.types.is_time, texts(time_text))
+    rows = converted(rows, lambda kind: isinstance(kind, pa.UuidType), texts(str))
+    for half in halves(rows):
+        write_deltalake(str(home / "proof" / "sample"), half, mode="append")
+
+
+WRITERS = {"iceberg": write_iceberg, "delta": write_delta}
+
+
+def halves(rows: pa.Table) -> list[pa.Table]:
     half = rows.num_rows // 2
-    table.append(rows.slice(0, half))
-    table.append(rows.slice(half))
-    return str(home)
+    return [rows.slice(0, half), rows.slice(half)]
 
 
-def prove(dsn: str, folder: str) -> dict:
-    """`{planted, found: {reader: n}, missed: [...]}`; `missed` is empty if the judge is worth its name."""
-    rows = [row(i) for i in range(ROWS)]
-    source = Source(dsn)
-    fill(source, rows)
-    source.close()
+def converted(rows: pa.Table, which, convert) -> pa.Table:
+    for place, field in enumerate(rows.schema):
+        if which(field.type):
+            rows = rows.set_column(place, field.name, convert(rows.column(place)))
+    return rows
+
+
+def texts(function):
+    return lambda column: pa.array([None if v is None else function(v) for v in column.to_pylist()], pa.string())
+
+
+def time_text(value: datetime.time) -> str:
+    return value.isoformat().rstrip("0").rstrip(".") if value.microsecond else value.isoformat()
+
+
+def copy_of(folder: pathlib.Path, kind: str, name: str, rows: pa.Table) -> dict:
+    """A lake of its own with one table, written in two appends."""
+    home = folder / name.replace(" ", "-").replace(",", "")
+    home.mkdir(parents=True)
+    WRITERS[kind](home, rows)
+    return {"kind": kind, "folder": str(home)}
+
+
+def prove(source_at: dict, kind: str, folder: str, wanted: list[str]) -> dict:
+    """`{planted, found: {reader: n}, missed: [...]}`; `missed` is empty if the judge is worth its name.
+
+    Faults in columns that a reader does not see are not asked of it.
+    """
+    sample = SAMPLES[source_at["kind"]]
+    rows = [sample.row(i) for i in range(ROWS)]
+    opened = source.connect(source_at)
+    sample.fill(opened, rows)
+    opened.close()
     home = pathlib.Path(folder)
-    missed, found = [], {name: 0 for name in READERS}
-    for reader in READERS:
-        home_of_truth = write_copy(home / reader, "true copy", table_of(rows))
-        truth = verdict.judge(dsn, home_of_truth, ["proof.*"], [reader])
-        if not truth["agree"]:
-            missed.append({"reader": reader, "fault": "none, yet differences", "said": truth["differences"]})
-        for name, damaged in faults(rows).items():
-            said = verdict.judge(dsn, write_copy(home / reader, name, damaged), ["proof.*"], [reader])
-            found[reader] += not said["agree"]
-            if said["agree"]:
+
+    def judged(name: str, table: pa.Table) -> dict:
+        return verdict.judge(source_at, [copy_of(home, kind, name, table)], ["proof.*"], wanted)
+
+    truth = judged("true copy", table_of(rows, sample.types))
+    missed = [{"fault": "none, yet differences", "said": truth["differences"]}] if not truth["agree"] else []
+    blind = {(left["reader"], left["column"]) for left in truth["left_out"]}
+    planted, found = faults(rows, sample), dict.fromkeys(truth["readers"], 0)
+    for name, damaged in planted.items():
+        saw = {difference.get("reader") for difference in judged(name, damaged)["differences"]}
+        for reader in found:
+            found[reader] += reader in saw
+            if reader not in saw and (reader, CELLS.get(name, (0, ""))[1]) not in blind:
                 missed.append({"reader": reader, "fault": name})
-    return {"planted": len(faults(rows)), "found": found, "missed": missed}
+    return {"planted": len(planted), "found": found, "missed": missed}

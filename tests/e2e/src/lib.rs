@@ -5,23 +5,32 @@
 use std::sync::Arc;
 
 use lakeward_testkit::Result;
-use lakeward_testkit::postgres::Postgres;
-use lakeward_testkit::servers::Version;
+use lakeward_testkit::world::SourceServer;
 use tokio::sync::OnceCell;
 
-static V15: OnceCell<Arc<Postgres>> = OnceCell::const_new();
-static V18: OnceCell<Arc<Postgres>> = OnceCell::const_new();
+/// A server that tests of this process share, once it has been asked for. It ends with the process.
+pub struct Shared<S: SourceServer> {
+    version: S::Version,
+    server: OnceCell<Arc<S>>,
+}
 
-/// A server that tests of this process share. It ends with the process.
-///
-/// # Errors
-/// The server cannot be fetched or started.
-pub async fn shared(version: Version) -> Result<Arc<Postgres>> {
-    let cell = match version {
-        Version::V15 => &V15,
-        Version::V18 => &V18,
-    };
-    let start =
-        || async { Ok::<_, lakeward_testkit::Error>(Arc::new(Postgres::start(version).await?)) };
-    Ok(Arc::clone(cell.get_or_try_init(start).await?))
+impl<S: SourceServer> Shared<S> {
+    /// The version.
+    pub fn version(&self) -> S::Version {
+        self.version
+    }
+
+    /// A server of this version; not started yet.
+    pub const fn new(version: S::Version) -> Shared<S> {
+        Shared { version, server: OnceCell::const_new() }
+    }
+
+    /// The server, started by the first who asks.
+    ///
+    /// # Errors
+    /// The server cannot be fetched or started.
+    pub async fn get(&self) -> Result<Arc<S>> {
+        let start = || async { S::begin(self.version, &[]).await.map(Arc::new) };
+        self.server.get_or_try_init(start).await.map(Arc::clone)
+    }
 }

@@ -1,7 +1,9 @@
 //! The laws, for every pair of source and lake there is. One program, so that servers are shared
 //! and the readers are loaded once.
 //!
-//! A law that is not run says `SKIPPED name: reason`; `cargo x test` counts these lines.
+//! A law that is not run says `SKIPPED name: reason`; `cargo x test` counts these lines. Pairs of a
+//! server's version and a lake take turns: each version meets one lake and each source every lake,
+//! `--full` runs the others too.
 #![allow(
     clippy::print_stdout,
     clippy::unwrap_used,
@@ -12,21 +14,29 @@
 
 use std::sync::Arc;
 
-use lakeward_e2e::shared;
+use lakeward_e2e::Shared;
 use lakeward_testkit::Result;
+use lakeward_testkit::judge::Judge;
 use lakeward_testkit::laws::kill::Occurrences;
-use lakeward_testkit::laws::{Extent, bad_input, bank, fence, kill, limits, restart, traps, types};
-use lakeward_testkit::pairs::IcebergFolder;
+use lakeward_testkit::laws::{
+    Extent, bad_input, bank, fence, foreign, kill, limits, log, restart, sinks, traps, types,
+};
+use lakeward_testkit::mariadb::{self, MariaDb};
+use lakeward_testkit::pairs::{Both, DeltaFolder, IcebergFolder};
 use lakeward_testkit::postgres::Postgres;
-use lakeward_testkit::servers::Version;
+use lakeward_testkit::servers;
+use lakeward_testkit::world::SourceServer;
 
-type Lake = IcebergFolder;
+static POSTGRES_15: Shared<Postgres> = Shared::new(servers::Version::V15);
+static POSTGRES_18: Shared<Postgres> = Shared::new(servers::Version::V18);
+static MARIADB_10_11: Shared<MariaDb> = Shared::new(mariadb::Version::V10_11);
+static MARIADB_11_8: Shared<MariaDb> = Shared::new(mariadb::Version::V11_8);
 
-/// Written by others while the slot must move.
+/// Written by others while the log must be released.
 const GIB: u64 = 1 << 30;
 
-async fn own(version: Version, settings: &[(&str, &str)]) -> Result<Arc<Postgres>> {
-    Ok(Arc::new(Postgres::start_with(version, settings).await?))
+async fn own<S: SourceServer>(shared: &Shared<S>, settings: &[(&str, &str)]) -> Arc<S> {
+    Arc::new(S::begin(shared.version(), settings).await.unwrap())
 }
 
 #[track_caller]
@@ -44,98 +54,80 @@ fn skip(name: &str, reason: &str) {
 fn its_turn(name: &str, chosen: bool) -> bool {
     let run = chosen || Extent::from_env() == Extent::Full;
     if !run {
-        skip(name, "another server's turn; all run under --full");
+        skip(name, "another pair's turn; all run under --full");
     }
     run
 }
 
-macro_rules! shared_laws {
-    ($($name:ident => $law:expr;)*) => {
-        $(
-            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() {
-                let server = shared(VERSION).await.unwrap();
-                holds($law(server).await);
-            }
-        )*
+/// One law, with the attributes of its pair's turn.
+macro_rules! law {
+    ([$($turn:tt)*] $name:ident $body:block) => {
+        $($turn)*
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $name() $body
     };
 }
 
-macro_rules! laws {
-    ($module:ident, $version:expr, kills: $kills:expr, streams: $streams:expr) => {
+/// Laws on the server that all pairs share, and on one of their own.
+macro_rules! all {
+    ($turn:tt shared: $($name:ident => $law:expr;)*) => {
+        $(law!($turn $name { holds($law(SERVER.get().await.unwrap()).await); });)*
+    };
+    ($turn:tt own: $($name:ident => $law:expr;)*) => {
+        $(law!($turn $name { holds($law(own(SERVER, &[]).await).await); });)*
+    };
+}
+
+macro_rules! pair {
+    ($module:ident, $turn:tt, $source:ty, $server:expr, $lake:ty, kills: $kills:expr, streams: $streams:expr) => {
         mod $module {
             use super::*;
 
-            const VERSION: Version = $version;
+            type Source = $source;
+            type Lake = $lake;
 
-            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn kill_law() {
+            static SERVER: &Shared<Source> = &$server;
+
+            law!($turn kill_law {
                 let occurrences = match Extent::from_env() {
                     Extent::Ci => $kills,
                     Extent::Full => Occurrences::Three,
                 };
-                let server = own(VERSION, &[]).await.unwrap();
-                holds(kill::law::<_, Lake>(server, occurrences).await);
-            }
+                holds(kill::law::<_, Lake>(own(SERVER, &[]).await, occurrences).await);
+            });
 
-            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn restart_law_in_stream() {
+            law!($turn restart_law_in_stream {
                 if its_turn(concat!(stringify!($module), "::restart_law_in_stream"), $streams) {
-                    let server = own(VERSION, &[]).await.unwrap();
+                    let server = own(SERVER, &[]).await;
                     holds(restart::law::<_, Lake>(server, Extent::from_env(), false).await);
                 }
-            }
+            });
 
-            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn restart_law_while_loading() {
+            law!($turn restart_law_while_loading {
                 if its_turn(concat!(stringify!($module), "::restart_law_while_loading"), !$streams) {
-                    let server = own(VERSION, &[]).await.unwrap();
+                    let server = own(SERVER, &[]).await;
                     holds(restart::law::<_, Lake>(server, Extent::from_env(), true).await);
                 }
-            }
+            });
 
-            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn held_commit() {
-                let server = own(VERSION, &[]).await.unwrap();
-                holds(traps::held_commit::<_, Lake>(server, false).await);
-            }
+            law!($turn log_is_released_while_others_write {
+                holds(limits::log_is_released::<_, Lake>(own(SERVER, &[]).await, GIB).await);
+            });
 
-            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn held_commit_across_a_restart() {
-                let server = own(VERSION, &[]).await.unwrap();
-                holds(traps::held_commit::<_, Lake>(server, true).await);
-            }
-
-            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn large_transaction_under_64_mib() {
-                let server = own(VERSION, &[]).await.unwrap();
-                holds(limits::large_transaction::<_, Lake>(server).await);
-            }
-
-            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn log_is_released_while_others_write() {
-                let server = own(VERSION, &[]).await.unwrap();
-                holds(limits::log_is_released::<_, Lake>(server, GIB).await);
-            }
-
-            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn passwords() {
-                let server = own(VERSION, &[]).await.unwrap();
-                server.require_password("the right one").await.unwrap();
+            law!($turn passwords {
+                let server = own(SERVER, &[]).await;
+                server.ask_for_password("the right one").await.unwrap();
                 holds(bad_input::wrong_password::<_, Lake>(Arc::clone(&server)).await);
                 holds(bad_input::right_password::<_, Lake>(server, "the right one").await);
-            }
+            });
 
-            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn wal_level_replica() {
-                let server = own(VERSION, &[("wal_level", "replica")]).await.unwrap();
-                holds(bad_input::wal_level_replica::<_, Lake>(server).await);
-            }
+            law!($turn unfit_server {
+                let server = own(SERVER, &[Source::unfit().setting]).await;
+                holds(bad_input::unfit_server::<_, Lake>(server).await);
+            });
 
-            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn disk_full() {
-                let server = shared(VERSION).await.unwrap();
-                match bad_input::disk_full::<_, Lake>(server).await {
+            law!($turn disk_full {
+                match bad_input::disk_full::<_, Lake>(SERVER.get().await.unwrap()).await {
                     Ok(Some(())) => {}
                     Ok(None) => skip(
                         concat!(stringify!($module), "::disk_full"),
@@ -143,9 +135,18 @@ macro_rules! laws {
                     ),
                     Err(error) => panic!("{error}"),
                 }
+            });
+
+            all! { $turn own:
+                held_commit => |s| traps::held_commit::<_, Lake>(s, false);
+                held_commit_across_a_restart => |s| traps::held_commit::<_, Lake>(s, true);
+                large_transaction_under_64_mib => limits::large_transaction::<_, Lake>;
+                lost_log => bad_input::lost_log::<_, Lake>;
+                server_restarts => log::server_restarts::<_, Lake>;
+                log_readers_are_ended => log::log_readers_are_ended::<_, Lake>;
             }
 
-            shared_laws! {
+            all! { $turn shared:
                 bank_law => bank::law::<_, Lake>;
                 fence_law_newer_first => |s| fence::law::<_, Lake>(s, fence::Order::NewerFirst);
                 fence_law_older_first => |s| fence::law::<_, Lake>(s, fence::Order::OlderFirst);
@@ -164,12 +165,15 @@ macro_rules! laws {
                 missing_cells_while_loading => traps::missing_cells_while_loading::<_, Lake>;
                 tables_without_a_key => traps::tables_without_a_key::<_, Lake>;
                 resync_of_one_table => traps::resync_of_one_table::<_, Lake>;
+                log_gets_new_files => log::log_gets_new_files::<_, Lake>;
+                prepared_transactions => log::prepared_transactions::<_, Lake>;
+                changes_logged_as_statements => log::changes_logged_as_statements::<_, Lake>;
+                idle_position_moves => limits::idle_position_moves::<_, Lake>;
                 missing_table => bad_input::missing_table::<_, Lake>;
                 no_right_on_a_table => bad_input::no_right_on_a_table::<_, Lake>;
                 unwritable_warehouse => bad_input::unwritable_warehouse::<_, Lake>;
                 damaged_ledger => bad_input::damaged_ledger::<_, Lake>;
                 lost_ledger => bad_input::lost_ledger::<_, Lake>;
-                slot_dropped => bad_input::slot_dropped::<_, Lake>;
                 two_pipelines_on_one_table => bad_input::two_pipelines_on_one_table::<_, Lake>;
                 catalogue_locked => bad_input::catalogue_locked::<_, Lake>;
                 bad_definition => bad_input::bad_definition::<_, Lake>;
@@ -179,5 +183,69 @@ macro_rules! laws {
     };
 }
 
-laws!(postgres_15, Version::V15, kills: Occurrences::Middle, streams: true);
-laws!(postgres_18, Version::V18, kills: Occurrences::Three, streams: false);
+/// Both lakes from one log.
+macro_rules! both {
+    ($module:ident, $source:ty, $server:expr, kills: $kills:expr) => {
+        mod $module {
+            use super::*;
+
+            type Lake = Both<IcebergFolder, DeltaFolder>;
+
+            static SERVER: &Shared<$source> = &$server;
+
+            law!([] kill_law {
+                if its_turn(concat!(stringify!($module), "::kill_law"), $kills) {
+                    let occurrences = Occurrences::for_extent(Extent::from_env());
+                    holds(kill::law::<_, Lake>(own(SERVER, &[]).await, occurrences).await);
+                }
+            });
+
+            all! { [] shared:
+                bank_law => bank::law::<_, Lake>;
+                one_sink_is_away => sinks::law::<_, Lake>;
+                one_sink_stays_away => sinks::one_stays_away::<_, Lake>;
+                idle_position_moves => limits::idle_position_moves::<_, Lake>;
+                add_column_with_default => traps::add_column_with_default::<_, Lake>;
+                resync_of_one_table => traps::resync_of_one_table::<_, Lake>;
+            }
+        }
+    };
+}
+
+pair!(postgres_15_iceberg, [], Postgres, POSTGRES_15, IcebergFolder, kills: Occurrences::Three, streams: true);
+pair!(postgres_18_delta, [], Postgres, POSTGRES_18, DeltaFolder, kills: Occurrences::Middle, streams: false);
+pair!(mariadb_10_11_delta, [], MariaDb, MARIADB_10_11, DeltaFolder, kills: Occurrences::Middle, streams: true);
+pair!(mariadb_11_8_iceberg, [], MariaDb, MARIADB_11_8, IcebergFolder, kills: Occurrences::Middle, streams: false);
+
+pair!(postgres_18_iceberg, [#[ignore = "its turn is under --full"]], Postgres, POSTGRES_18, IcebergFolder, kills: Occurrences::Three, streams: true);
+pair!(postgres_15_delta, [#[ignore = "its turn is under --full"]], Postgres, POSTGRES_15, DeltaFolder, kills: Occurrences::Three, streams: true);
+pair!(mariadb_10_11_iceberg, [#[ignore = "its turn is under --full"]], MariaDb, MARIADB_10_11, IcebergFolder, kills: Occurrences::Three, streams: true);
+pair!(mariadb_11_8_delta, [#[ignore = "its turn is under --full"]], MariaDb, MARIADB_11_8, DeltaFolder, kills: Occurrences::Three, streams: true);
+
+both!(postgres_18_both, Postgres, POSTGRES_18, kills: true);
+both!(mariadb_11_8_both, MariaDb, MARIADB_11_8, kills: false);
+
+/// The pairs above that are ignored are counted as one skip each.
+#[test]
+fn pairs_take_turns() {
+    for module in
+        ["postgres_18_iceberg", "postgres_15_delta", "mariadb_10_11_iceberg", "mariadb_11_8_delta"]
+    {
+        its_turn(module, false);
+    }
+}
+
+/// Spark with each format's own Java library, once for all pairs: it starts once for each format.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn java_judges() {
+    type Lake = Both<IcebergFolder, DeltaFolder>;
+    let mut judge = Judge::start().await.unwrap();
+    match judge.spark().await.unwrap() {
+        Err(why) => skip("java_judges", &format!("Java judges: {why}")),
+        Ok(version) => {
+            println!("java_judges: spark {version}");
+            holds(foreign::law::<_, Lake>(POSTGRES_18.get().await.unwrap(), &mut judge).await);
+            holds(foreign::law::<_, Lake>(MARIADB_11_8.get().await.unwrap(), &mut judge).await);
+        }
+    }
+}

@@ -63,6 +63,21 @@ const ROOMS: &[Room] = &[
         ]),
     },
     Room {
+        name: "lakeward-source-mysql",
+        rooms: &[CORE],
+        foreign: Never(&[
+            "iceberg",
+            "parquet",
+            "object_store",
+            "tokio-postgres",
+            "postgres-protocol",
+            "rusqlite",
+            "datafusion",
+            "axum",
+            "clap",
+        ]),
+    },
+    Room {
         name: FILES,
         rooms: &[CORE],
         foreign: Never(&[
@@ -91,6 +106,21 @@ const ROOMS: &[Room] = &[
         ]),
     },
     Room {
+        name: "lakeward-delta",
+        rooms: &[CORE, FILES],
+        foreign: Never(&[
+            "iceberg",
+            "deltalake",
+            "hudi-core",
+            "tokio-postgres",
+            "postgres-protocol",
+            "rusqlite",
+            "datafusion",
+            "axum",
+            "clap",
+        ]),
+    },
+    Room {
         name: ENGINE,
         rooms: &[CORE],
         foreign: Never(&[
@@ -109,7 +139,15 @@ const ROOMS: &[Room] = &[
     Room { name: TESTKIT, rooms: &[CORE, ENGINE], foreign: Never(&["iceberg", "parquet", "clap"]) },
     Room {
         name: "lakeward",
-        rooms: &[CORE, ENGINE, FILES, "lakeward-source-postgres", "lakeward-iceberg"],
+        rooms: &[
+            CORE,
+            ENGINE,
+            FILES,
+            "lakeward-source-postgres",
+            "lakeward-source-mysql",
+            "lakeward-iceberg",
+            "lakeward-delta",
+        ],
         foreign: Never(DRIVERS),
     },
     Room { name: "lakeward-e2e", rooms: &[TESTKIT], foreign: Only(&["serde_json", "tokio"]) },

@@ -218,6 +218,7 @@ fn column_bytes(column: &dyn Array) -> u64 {
     // The common types are counted without building their description.
     let bytes = match (column.data_type(), column.data_type().primitive_width()) {
         (_, Some(width)) => width * column.len(),
+        (DataType::Boolean, _) => column.len().div_ceil(8),
         (DataType::Utf8, _) => content(column.as_string::<i32>().value_offsets()),
         (DataType::Binary, _) => content(column.as_binary::<i32>().value_offsets()),
         _ => {

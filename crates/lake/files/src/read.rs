@@ -1,6 +1,6 @@
 //! Reading rows of data files: chosen columns by field id, chosen rows, deletes applied.
 //!
-//! A column that a file lacks reads as NULL; a narrower type is widened. Deliberately absent: which files and rows.
+//! A column that a file lacks reads as NULL; a narrower type is widened. Files without any field ids are read by name. Deliberately absent: which files and rows.
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -86,10 +86,15 @@ impl DataFileReader {
             .filter(|(_, field)| field.get_basic_info().has_id())
             .map(|(at, field)| (field.get_basic_info().id(), at))
             .collect();
+        // Another writer's file without any ids can be read by name only.
+        let by_name = |name: &str| fields.iter().position(|field| field.name() == name);
         let wanted: Vec<Option<usize>> = schema
             .fields()
             .iter()
-            .map(|field| field_id(field).and_then(|id| ids.get(&id).copied()))
+            .map(|field| match ids.is_empty() {
+                true => by_name(field.name()),
+                false => field_id(field).and_then(|id| ids.get(&id).copied()),
+            })
             .collect();
         let mut roots: Vec<usize> = wanted.iter().flatten().copied().collect();
         roots.sort_unstable();

@@ -9,6 +9,7 @@
 
 mod files {
     pub(crate) mod ledger;
+    pub(crate) mod pages;
     pub(crate) mod parquet;
     pub(crate) mod store;
 }

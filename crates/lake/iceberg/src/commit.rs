@@ -13,7 +13,7 @@ use iceberg::spec::{
     SnapshotReference, SnapshotRetention, SortOrder, TableMetadata, TableMetadataBuilder,
 };
 use lakeward_core::{CommitMark, Error, ErrorKind, Result, Slot, TableId};
-use lakeward_files::Store;
+use lakeward_files::{Stem, Store};
 use uuid::Uuid;
 
 use crate::catalog::{Catalog, Swap};
@@ -174,8 +174,7 @@ impl Committer {
         };
         let plan = manifests::plan(&contents, request.change, unpartitioned(&base)?.spec_id())?;
         let id = new_snapshot_id(&base);
-        let stem =
-            format!("{}/metadata/{}-{}-{id}", base.location(), self.writer, request.mark.epoch);
+        let stem = format!("{}/metadata/{}-{id}", base.location(), self.stem(request));
         let mut manifests = Vec::with_capacity(plan.groups.len() + plan.kept.len());
         for (number, group) in plan.groups.iter().enumerate() {
             let location = format!("{stem}-m{number}.avro");
@@ -198,6 +197,16 @@ impl Committer {
             .build();
         let built = self.with_snapshot(request, base, snapshot).map_err(metadata_bug)?;
         Ok(Built { metadata: built, expired })
+    }
+
+    /// How the names of manifests begin.
+    fn stem(&self, request: &Request<'_>) -> String {
+        let CommitMark { generation, epoch, .. } = *request.mark;
+        if request.replace {
+            Stem::after(Some(request.mark), &self.writer, generation).compacted()
+        } else {
+            Stem { writer: self.writer.clone(), generation, epoch }.staged()
+        }
     }
 
     /// The metadata before the snapshot comes: made new, or with its new shape.

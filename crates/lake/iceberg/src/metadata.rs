@@ -123,6 +123,18 @@ impl TableHead {
         }
     }
 
+    /// The marks of all invisible copies.
+    ///
+    /// # Errors
+    /// As [`mark`](Self::mark).
+    pub(crate) fn copy_marks(&self) -> Result<Vec<CommitMark>> {
+        let prefix = format!("{MARK_PROPERTY}.copy-");
+        let names = self.metadata.properties().keys();
+        let generations = names.filter_map(|name| name.strip_prefix(&prefix)?.parse().ok());
+        let marks = generations.map(|generation| self.mark(Line(Slot::Copy(generation))));
+        marks.filter_map(Result::transpose).collect()
+    }
+
     /// Whether `snapshot` is the line's newest or an ancestor of it. Ancestors may have been expired: then the sequence
     /// number, which only grows along a line, decides.
     fn follows(&self, line: Line, snapshot: i64, sequence: i64) -> bool {

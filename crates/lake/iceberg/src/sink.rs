@@ -8,7 +8,7 @@ use lakeward_core::{
     CheckReport, Env, Error, ErrorKind, Finding, LedgerStore, Result, Severity, Sink, SinkKind,
     SinkTable, Slot, TableId, TableSchema,
 };
-use lakeward_files::{Store, StoreLedger};
+use lakeward_files::{Store, StoreLedger, orphans};
 use uuid::Uuid;
 
 use crate::catalog::Catalog;
@@ -47,13 +47,12 @@ impl SinkKind for Iceberg {
 
 impl Iceberg {
     fn committer(&self, table: &TableId) -> Committer {
-        let plain = |c: char| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' };
         Committer {
             store: self.store.clone(),
             catalog: self.catalog.clone(),
             table: table.clone(),
             owner: format!("{}/{}", self.env.pipeline, self.env.name),
-            writer: self.env.writer.chars().map(plain).collect(),
+            writer: orphans::plain(&self.env.writer),
             metadata_versions: self.config.metadata_versions,
         }
     }

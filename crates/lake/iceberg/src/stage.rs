@@ -105,8 +105,9 @@ impl Payload {
         let spec = table.head.as_ref().map_or(Ok(0), |head| unpartitioned_id(&head.metadata))?;
         let mut change = FileChange { removed: self.removed(table)?, added: vec![] };
         let jobs = self.jobs(table, &schema, spec, &mut change)?;
+        let stem = table.stem()?.staged();
         let writes = jobs.into_iter().map(|(location, rows)| {
-            let (store, path) = (table.committer.store.clone(), delete_file_path(table));
+            let (store, path) = (table.committer.store.clone(), delete_file_path(table, &stem));
             async move {
                 let file = PositionDeletes::write(&store, path.clone(), &location, &rows).await?;
                 Ok::<_, Error>((path, datafile::deletes(&store, &file, &location, spec)?))
@@ -162,8 +163,8 @@ impl Payload {
 }
 
 /// A name for a new delete file.
-pub(crate) fn delete_file_path(table: &IcebergTable) -> String {
-    format!("{}/data/{}-{}-deletes.parquet", table.folder, table.committer.writer, Uuid::new_v4())
+pub(crate) fn delete_file_path(table: &IcebergTable, stem: &str) -> String {
+    format!("{}/data/{stem}-deletes-{}.parquet", table.folder, Uuid::new_v4().simple())
 }
 
 fn live<'a>(table: &'a IcebergTable, path: &str) -> Result<&'a LiveFile> {

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use lakeward_core::{CommitMark, Error, ErrorKind, Result, Slot, TableSchema};
-use lakeward_files::{EpochOptions, EpochWriter, Head, Identity, TableLayout};
+use lakeward_files::{EpochOptions, EpochWriter, Head, Identity, Stem, TableLayout};
 
 use crate::commit::{Committer, OWNER_PROPERTY, delete_quietly};
 use crate::folder;
@@ -48,6 +48,10 @@ pub(crate) struct IcebergTable {
     pub(crate) numbering: u64,
     /// Interrupted expiries were looked for.
     pub(crate) swept: bool,
+    /// Files that ended writers left were looked for.
+    pub(crate) looked_for_orphans: bool,
+    /// The line's mark when the handle was opened.
+    pub(crate) opened: Option<CommitMark>,
 }
 
 /// Files of a commit whose answer was lost. They go when the head has moved past its parent and reaches none of them.
@@ -103,12 +107,15 @@ impl IcebergTable {
             suspects: Vec::new(),
             numbering: 0,
             swept: false,
+            looked_for_orphans: false,
+            opened: None,
         };
         if let Some(head) = head {
             table.read_files(&head).await?;
             table.reindex().await?;
             table.head = Some(head);
         }
+        table.opened = table.mark()?;
         table.name_files()?;
         Ok(table)
     }
@@ -201,11 +208,23 @@ impl IcebergTable {
         Ok(())
     }
 
-    /// New files carry the writer and the earliest epoch that they can belong to.
+    /// Names the files that are begun from now on.
     pub(crate) fn name_files(&mut self) -> Result<()> {
-        let epoch = self.mark()?.map_or(1, |mark| mark.epoch + 1);
-        self.writer.name_files(format!("{}-{epoch}", self.committer.writer));
+        self.writer.name_files(self.stem()?.staged());
         Ok(())
+    }
+
+    /// The stem of new files: the line's mark is the last.
+    pub(crate) fn stem(&self) -> Result<Stem> {
+        Ok(self.stem_after(self.mark()?.as_ref()))
+    }
+
+    pub(crate) fn stem_after(&self, mark: Option<&CommitMark>) -> Stem {
+        let generation = match self.line.0 {
+            Slot::Visible => 1,
+            Slot::Copy(generation) => generation,
+        };
+        Stem::after(mark, &self.committer.writer, generation)
     }
 
     pub(crate) fn mark(&self) -> Result<Option<CommitMark>> {

@@ -125,6 +125,8 @@ impl SinkTable for IcebergTable {
         };
         match outcome {
             Outcome::Committed(head) => {
+                let stem = self.stem_after(Some(permit.mark()));
+                self.writer.name_files(stem.staged());
                 // The commit stands whatever comes now. What cannot be read here is read again by the next refresh.
                 if let Err(error) = self.publish(head, &payload, &permit).await {
                     tracing::warn!(table = %self.committer.table, %error, "could not read back a commit that stands");

@@ -15,6 +15,8 @@ mod evolution;
 mod faults;
 #[path = "iceberg/killed.rs"]
 mod killed;
+#[path = "iceberg/orphans.rs"]
+mod orphans;
 #[path = "iceberg/random.rs"]
 mod random;
 #[path = "iceberg/rows.rs"]

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::product::{Ended, exit};
 use crate::world::{CALL_LIMIT, LakeTarget, SourceServer, World};
 use crate::{Result, fail, host};
 
-const TABLE: &str = "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, 'v' FROM generate_series(1, 500) i";
+const TABLE: &str = "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, 'v' FROM $series(1, 500)";
 
 async fn world<S: SourceServer, L: LakeTarget>(source: Arc<S>, name: &str) -> Result<World<S, L>> {
     let mut world = World::create(source, name).await?;
@@ -31,6 +31,13 @@ fn refused(ended: Ended, words: &[&str]) -> Result<Ended> {
         Some(exit::STOPPED | exit::USAGE | exit::UNREACHABLE) => ended.says(words),
         _ => ended.ensure(exit::STOPPED),
     }
+}
+
+/// A definition with another value for the first `key:` line.
+fn with_line(text: &str, key: &str, value: &str) -> String {
+    let is_it = |line: &&str| line.trim_start().starts_with(&format!("{key}:"));
+    let line = text.lines().find(is_it).unwrap_or_default();
+    text.replacen(line, &format!("  {key}: {value}"), 1)
 }
 
 /// A wrong password; the server must ask for one. The secret must not be told.
@@ -65,40 +72,37 @@ pub async fn right_password<S: SourceServer, L: LakeTarget>(
 /// A pattern that no table matches.
 pub async fn missing_table<S: SourceServer, L: LakeTarget>(source: Arc<S>) -> Result<()> {
     let mut world = world::<S, L>(source, "bad_table").await?;
-    world.options.tables = vec!["public.not_there".to_owned()];
-    refused(run(&world).await?, &["public.not_there"])?;
+    let missing = world.table("not_there");
+    world.options.tables = vec![missing.clone()];
+    refused(run(&world).await?, &[&missing])?;
     world.done().await
 }
 
-/// A server whose log has no logical content. Needs a server of its own.
-pub async fn wal_level_replica<S: SourceServer, L: LakeTarget>(source: Arc<S>) -> Result<()> {
-    let world = world::<S, L>(source, "bad_wal_level").await?;
-    refused(run(&world).await?, &["wal_level", "logical"])?;
+/// A server whose log has no logical content; it is set up so.
+pub async fn unfit_server<S: SourceServer, L: LakeTarget>(source: Arc<S>) -> Result<()> {
+    let world = world::<S, L>(source, "bad_server").await?;
+    refused(run(&world).await?, S::unfit().words)?;
     world.done().await
 }
 
 /// A user that may not read a table.
 pub async fn no_right_on_a_table<S: SourceServer, L: LakeTarget>(source: Arc<S>) -> Result<()> {
     let world = world::<S, L>(source, "bad_right").await?;
-    world
-        .execute(
-            "DROP ROLE IF EXISTS reader; CREATE ROLE reader LOGIN REPLICATION; \
-         GRANT CREATE ON DATABASE bad_right TO reader; REVOKE ALL ON t FROM PUBLIC",
-        )
-        .await?;
+    let reader = format!("reader_{}", L::title());
+    world.execute(&format!("$grant_log({reader})")).await?;
     let path = world.definition()?;
-    fs::write(&path, world.definition_text().replace("user: postgres", "user: reader"))?;
+    fs::write(&path, with_line(&world.definition_text(), "user", &reader))?;
     let log = world.home().join("reader.log");
     let call = crate::product::Call::new(&["run"], &path, log)?.arg("--until-caught-up");
-    refused(call.finish(CALL_LIMIT).await?, &["public.t", "grant"])?;
-    world.execute("DROP OWNED BY reader; DROP ROLE reader").await?;
+    refused(call.finish(CALL_LIMIT).await?, &[&world.table("t"), "grant"])?;
+    world.execute(&format!("$forget_user({reader})")).await?;
     world.done().await
 }
 
 /// A warehouse that cannot be written: a file stands where the folder should be.
 pub async fn unwritable_warehouse<S: SourceServer, L: LakeTarget>(source: Arc<S>) -> Result<()> {
     let world = world::<S, L>(source, "bad_warehouse").await?;
-    let folder = world.lake.folder().to_path_buf();
+    let folder = world.folder();
     fs::remove_dir_all(&folder)?;
     fs::write(&folder, "a file")?;
     refused(run(&world).await?, &[&folder.to_string_lossy()])?;
@@ -109,18 +113,19 @@ pub async fn unwritable_warehouse<S: SourceServer, L: LakeTarget>(source: Arc<S>
 pub async fn damaged_ledger<S: SourceServer, L: LakeTarget>(source: Arc<S>) -> Result<()> {
     let world = world::<S, L>(source, "bad_ledger").await?;
     world.catch_up().await?;
-    let mut entries = ledger_entries(&world.lake.folder().join("_lakeward"))?;
+    let mut entries = ledger_entries(&world.folder().join("_lakeward"))?;
     entries.sort();
     let Some(last) = entries.pop() else {
-        fail!("the ledger has no entries below {}", world.lake.folder().display());
+        fail!("the ledger has no entries below {}", world.folder().display());
     };
     fs::set_permissions(&last, fs::Permissions::from_mode(0o644))?;
     fs::write(&last, "{ damaged")?;
     refused(run(&world).await?, &["ledger"])?;
+    healed(&world, &[]).await?;
     world.done().await
 }
 
-fn ledger_entries(folder: &std::path::Path) -> Result<Vec<PathBuf>> {
+fn ledger_entries(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
@@ -137,18 +142,31 @@ fn ledger_entries(folder: &std::path::Path) -> Result<Vec<PathBuf>> {
 pub async fn lost_ledger<S: SourceServer, L: LakeTarget>(source: Arc<S>) -> Result<()> {
     let world = world::<S, L>(source, "lost_ledger").await?;
     world.catch_up().await?;
-    fs::remove_dir_all(world.lake.folder().join("_lakeward"))?;
+    fs::remove_dir_all(world.folder().join("_lakeward"))?;
     refused(run(&world).await?, &["ledger"])?;
+    healed(&world, &["--trust-marks"]).await?;
     world.done().await
 }
 
-/// The slot is dropped behind the product's back: the log has a hole, and that must be said.
-pub async fn slot_dropped<S: SourceServer, L: LakeTarget>(source: Arc<S>) -> Result<()> {
-    let world = world::<S, L>(source, "bad_slot").await?;
+/// The ledger is made again from the marks; what changed meanwhile is not lost.
+async fn healed<S: SourceServer, L: LakeTarget>(world: &World<S, L>, args: &[&str]) -> Result<()> {
+    world.execute("DELETE FROM t WHERE id < 10").await?;
+    let rebuild = args.iter().fold(world.call(&["rebuild-ledger"])?, |call, arg| call.arg(arg));
+    rebuild.finish(CALL_LIMIT).await?.ensure(exit::DONE)?;
     world.catch_up().await?;
-    world.execute("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = current_database()").await?;
+    world.judge(&mut Judge::start().await?).await?;
+    Ok(())
+}
+
+/// The log is taken away behind the product's back: it has a hole, and that must be said. Needs a
+/// server of its own.
+pub async fn lost_log<S: SourceServer, L: LakeTarget>(source: Arc<S>) -> Result<()> {
+    let world = world::<S, L>(source, "bad_log").await?;
+    world.catch_up().await?;
+    world.execute("DELETE FROM t WHERE id < 50").await?;
+    world.execute("$lose_log").await?;
     world.execute("DELETE FROM t WHERE id < 100").await?;
-    refused(run(&world).await?, &["slot"])?;
+    refused(run(&world).await?, S::lost_log())?;
     world.done().await
 }
 
@@ -160,7 +178,7 @@ pub async fn two_pipelines_on_one_table<S: SourceServer, L: LakeTarget>(
     world.catch_up().await?;
     let text = world
         .definition_text()
-        .replace("  name: bad_two", "  name: bad_other")
+        .replace(&format!("  name: {}\n", world.database), "  name: bad_other\n")
         .replace("/state\n", "/state-other\n");
     let path = world.home().join("other.yaml");
     fs::write(&path, text)?;
@@ -175,13 +193,17 @@ pub async fn two_pipelines_on_one_table<S: SourceServer, L: LakeTarget>(
 /// The catalogue is locked by another program: first for a while, then for good.
 pub async fn catalogue_locked<S: SourceServer, L: LakeTarget>(source: Arc<S>) -> Result<()> {
     let world = world::<S, L>(source, "bad_lock").await?;
+    let Some(catalogue) = world.lake.lakes().into_iter().find_map(|lake| lake.lock) else {
+        println!("catalogue_locked, {}: does not apply, no catalogue", L::title());
+        return world.done().await;
+    };
     world.catch_up().await?;
     world.execute("UPDATE t SET v = 'locked' WHERE id < 50").await?;
-    let lock = lock_catalogue(&world, 3).await?;
+    let lock = lock_catalogue(&world, &catalogue, 3).await?;
     run(&world).await?.ensure(exit::DONE)?;
     drop(lock);
     world.execute("UPDATE t SET v = 'locked again' WHERE id < 70").await?;
-    let lock = lock_catalogue(&world, 120).await?;
+    let lock = lock_catalogue(&world, &catalogue, 120).await?;
     refused(run(&world).await?, &["lock"])?;
     drop(lock);
     tokio::time::sleep(Duration::from_millis(300)).await;
@@ -193,6 +215,7 @@ pub async fn catalogue_locked<S: SourceServer, L: LakeTarget>(source: Arc<S>) ->
 /// Holds SQLite's exclusive lock for some seconds, or until dropped.
 async fn lock_catalogue<S: SourceServer, L: LakeTarget>(
     world: &World<S, L>,
+    catalogue: &Path,
     seconds: u64,
 ) -> Result<tokio::process::Child> {
     let python = tokio::task::spawn_blocking(crate::readers::python).await??;
@@ -202,7 +225,7 @@ async fn lock_catalogue<S: SourceServer, L: LakeTarget>(
     ready.release();
     let child = tokio::process::Command::new(python)
         .args(["-c", program])
-        .arg(world.lake.folder().join("catalog.db"))
+        .arg(catalogue)
         .arg(seconds.to_string())
         .arg(world.home().join("locked"))
         .kill_on_drop(true)
@@ -215,15 +238,15 @@ async fn lock_catalogue<S: SourceServer, L: LakeTarget>(
 /// this machine does not let us mount a small disk.
 pub async fn disk_full<S: SourceServer, L: LakeTarget>(source: Arc<S>) -> Result<Option<()>> {
     let world = world::<S, L>(source, "bad_disk").await?;
-    let Some(disk) = SmallDisk::mount(world.lake.folder().to_path_buf(), "12m") else {
+    let Some(disk) = SmallDisk::mount(world.folder(), "12m") else {
         world.done().await?;
         return Ok(None);
     };
     world.catch_up().await?;
-    let ballast = world.lake.folder().join("ballast");
+    let ballast = world.folder().join("ballast");
     let _ = fs::write(&ballast, vec![0_u8; 12 << 20]);
     world
-        .execute("INSERT INTO t SELECT i, md5(i::text) FROM generate_series(1000, 60000) i")
+        .execute("INSERT INTO t SELECT i, md5('' || i) FROM $series(1000, 60000)")
         .await?;
     refused(run(&world).await?, &["no space", "free"])?;
     fs::remove_file(&ballast)?;
@@ -269,11 +292,9 @@ pub async fn bad_definition<S: SourceServer, L: LakeTarget>(source: Arc<S>) -> R
 /// No server at the address: exit 4 once the retry limit is over.
 pub async fn unreachable_server<S: SourceServer, L: LakeTarget>(source: Arc<S>) -> Result<()> {
     let world = world::<S, L>(source, "bad_address").await?;
-    let text = world.definition_text();
-    let port =
-        text.lines().find(|line| line.trim_start().starts_with("port:")).unwrap_or("port: 0");
+    let port = host::free_port()?.to_string();
     let path = world.home().join("nowhere.yaml");
-    fs::write(&path, text.replace(port, &format!("  port: {}", host::free_port()?)))?;
+    fs::write(&path, with_line(&world.definition_text(), "port", &port))?;
     let call = crate::product::Call::new(&["run"], &path, world.home().join("nowhere.log"))?
         .arg("--until-caught-up");
     call.finish(CALL_LIMIT).await?.ensure(exit::UNREACHABLE)?;

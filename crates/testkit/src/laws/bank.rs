@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::some_millis;
-use crate::judge::Judge;
+use crate::dialect::Dialect;
+use crate::judge::{Judge, PointSum};
 use crate::product::exit;
 use crate::workload::random::seed;
 use crate::workload::{Random, bank};
@@ -19,7 +20,7 @@ const POINTS_MIN: usize = 10;
 /// The law.
 pub async fn law<S: SourceServer, L: LakeTarget>(source: Arc<S>) -> Result<()> {
     let seed = seed();
-    println!("bank law, {}: LAKEWARD_SEED={seed}", source.title());
+    println!("bank law, {} -> {}: LAKEWARD_SEED={seed}", source.title(), L::title());
     let mut world = World::<S, L>::create(source, "bank").await?;
     world.options.commit_interval = "100ms".to_owned();
     world.options.rows_per_chunk = 50;
@@ -30,6 +31,7 @@ pub async fn law<S: SourceServer, L: LakeTarget>(source: Arc<S>) -> Result<()> {
     for (n, stop) in clerks {
         tasks.push(tokio::spawn(transfer_until(
             world.session().await?,
+            world.source.dialect(),
             Random::new(seed).fork(n),
             stop,
         )));
@@ -47,13 +49,13 @@ pub async fn law<S: SourceServer, L: LakeTarget>(source: Arc<S>) -> Result<()> {
 
 async fn transfer_until(
     mut session: Box<dyn Session>,
+    dialect: &'static dyn Dialect,
     mut random: Random,
     stop: Arc<AtomicBool>,
 ) -> Result<()> {
-    session.run("SET deadlock_timeout = '100ms'").await?;
     while !stop.load(Ordering::Relaxed) {
         match session.run(&bank::transfer(&mut random)).await {
-            Err(error) if error.to_string().starts_with("40P01") => {
+            Err(error) if dialect.lost_a_lock(&error.to_string()) => {
                 session.run("ROLLBACK").await?;
             }
             other => {
@@ -88,21 +90,24 @@ pub(super) async fn check<S: SourceServer, L: LakeTarget>(
 ) -> Result<()> {
     let mut judge = Judge::start().await?;
     world.judge(&mut judge).await?;
-    let sums = world.sums(&mut judge, bank::COLUMN, &bank::TABLES).await?;
-    let wrong: Vec<_> = sums
-        .iter()
-        .filter(|point| point.sum != bank::SUM || point.rows != 2 * bank::ACCOUNTS)
-        .collect();
-    println!("bank law, {}: {} points, {} wrong", world.source.title(), sums.len(), wrong.len());
-    if !wrong.is_empty() {
-        fail!(
-            "seed {seed}: points without the sum {}: {wrong:?}; evidence: {}",
-            bank::SUM,
-            world.home().display()
-        );
-    }
-    if sums.len() < POINTS_MIN {
-        fail!("only {} consistent points were named", sums.len());
+    for lake in world.lake.lakes() {
+        let sums = world.sums(&mut judge, &lake, bank::COLUMN, &bank::TABLES).await?;
+        let right =
+            |point: &&PointSum| point.sum == bank::SUM && point.rows == 2 * bank::ACCOUNTS;
+        let wrong: Vec<_> = sums.iter().filter(|point| !right(point)).collect();
+        let title = format!("{} -> {}", world.source.title(), lake.name);
+        println!("bank law, {title}: {} points, {} wrong", sums.len(), wrong.len());
+        if !wrong.is_empty() {
+            fail!(
+                "seed {seed}: points of {} without the sum {}: {wrong:?}; evidence: {}",
+                lake.name,
+                bank::SUM,
+                world.home().display()
+            );
+        }
+        if sums.len() < POINTS_MIN {
+            fail!("only {} consistent points of {} were named", sums.len(), lake.name);
+        }
     }
     Ok(())
 }

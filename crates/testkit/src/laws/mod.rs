@@ -6,9 +6,12 @@
 pub mod bad_input;
 pub mod bank;
 pub mod fence;
+pub mod foreign;
 pub mod kill;
 pub mod limits;
+pub mod log;
 pub mod restart;
+pub mod sinks;
 pub mod traps;
 pub mod types;
 
@@ -51,21 +54,22 @@ async fn open_shop<S: SourceServer, L: LakeTarget>(
     size: shop::Size,
 ) -> Result<()> {
     let mut session = world.session().await?;
-    session.run(shop::SCHEMA).await?;
-    for fill in size.fill() {
+    let shop = world.source.dialect().shop();
+    session.run(shop.schema).await?;
+    for fill in shop.fill(size) {
         session.run(&fill).await?;
     }
     Ok(())
 }
 
-/// Waits until a query's only cell is `t`.
+/// Waits until a query's only cell is true.
 async fn until<S: SourceServer, L: LakeTarget>(
     world: &World<S, L>,
     sql: &str,
     limit: Duration,
 ) -> Result<()> {
     let end = tokio::time::Instant::now() + limit;
-    while world.value(sql).await? != "t" {
+    while !["t", "1"].contains(&world.value(sql).await?.as_str()) {
         if tokio::time::Instant::now() > end {
             crate::fail!("not true within {limit:?}: {sql}");
         }

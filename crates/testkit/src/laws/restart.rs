@@ -49,7 +49,7 @@ pub async fn law<S: SourceServer, L: LakeTarget>(
 ) -> Result<()> {
     let (goal, seed) = (Goal::of(extent), seed());
     let name = if loading { "restart_loading" } else { "restart_stream" };
-    println!("{name}, {}: LAKEWARD_SEED={seed}", source.title());
+    println!("{name}, {} -> {}: LAKEWARD_SEED={seed}", source.title(), L::title());
     let world = prepare::<S, L>(source, name, goal, loading).await?;
     let plan = Plan {
         seed,
@@ -70,9 +70,10 @@ pub async fn law<S: SourceServer, L: LakeTarget>(
     let expiries = reached(&world, KillPoint::ExpireCommit);
     let chunks = reached(&world, KillPoint::ChunkRead);
     println!(
-        "{name}, {}: seed {seed}, {restarts} restarts, {counts}, {chunks} chunks, {compactions} compactions, {expiries} expiries, \
+        "{name}, {} -> {}: seed {seed}, {restarts} restarts, {counts}, {chunks} chunks, {compactions} compactions, {expiries} expiries, \
          {} tables, {} rows agree",
         world.source.title(),
+        L::title(),
         verdict.0,
         verdict.1
     );
@@ -128,7 +129,7 @@ async fn restart_until<S: SourceServer, L: LakeTarget>(
         if restarts == goal.restarts / 2 {
             world
                 .call(&["resync"])?
-                .arg("public.orders")
+                .arg(&world.table("orders"))
                 .finish(CALL_LIMIT)
                 .await?
                 .ensure(exit::DONE)?;
@@ -165,7 +166,7 @@ const EXPIRY_LIMIT: Duration = Duration::from_secs(120);
 
 async fn add_a_table<S: SourceServer, L: LakeTarget>(world: &World<S, L>) -> Result<()> {
     let sql = "CREATE TABLE IF NOT EXISTS added (id int PRIMARY KEY, note text); \
-               INSERT INTO added SELECT i, 'row ' || i FROM generate_series(1, 2000) i; \
+               INSERT INTO added SELECT i, 'row ' || i FROM $series(1, 2000); \
                UPDATE added SET note = NULL WHERE id % 10 = 0; DELETE FROM added WHERE id % 9 = 0";
     world.execute(sql).await?;
     Ok(())

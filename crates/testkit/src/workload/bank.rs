@@ -12,14 +12,14 @@ pub const SUM: i64 = 2 * ACCOUNTS as i64 * 1000;
 pub const COLUMN: &str = "balance";
 
 /// The two tables.
-pub const TABLES: [&str; 2] = ["public.checking", "public.savings"];
+pub const TABLES: [&str; 2] = ["checking", "savings"];
 
 /// Tables with their first balances.
 pub fn create() -> String {
     let table = |name: &str| {
         format!(
             "CREATE TABLE {name} (id int PRIMARY KEY, balance bigint NOT NULL); \
-             INSERT INTO {name} SELECT i, 1000 FROM generate_series(1, {ACCOUNTS}) i;"
+             INSERT INTO {name} SELECT i, 1000 FROM $series(1, {ACCOUNTS});"
         )
     };
     TABLES.map(table).concat()
@@ -38,9 +38,8 @@ pub fn transfer(random: &mut Random) -> String {
     );
     if random.chance(10) {
         sql += &format!(
-            "WITH gone AS (DELETE FROM {from} WHERE id = {giver} RETURNING id, balance) \
-             INSERT INTO {from} SELECT id + 100000, balance FROM gone; \
-             UPDATE {from} SET id = {giver} WHERE id = {giver} + 100000; "
+            "INSERT INTO {from} SELECT id + 100000, balance FROM {from} WHERE id = {giver}; \
+             DELETE FROM {from} WHERE id = {giver}; UPDATE {from} SET id = {giver} WHERE id = {giver} + 100000; "
         );
     }
     sql + if random.chance(5) { "ROLLBACK" } else { "COMMIT" }

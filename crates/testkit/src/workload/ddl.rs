@@ -21,8 +21,9 @@ impl Designer {
         Designer { random, extra: Vec::new(), made: 0, name_length: 80, price_digits: 12 }
     }
 
-    /// The next change: statements of one transaction. It may carry updates that use it.
-    pub fn change(&mut self) -> String {
+    /// The next change: statements of one transaction where the server changes definitions in
+    /// transactions. It may carry updates that use it.
+    pub fn change(&mut self) -> Vec<String> {
         self.made += 1;
         match self.made % 7 {
             1 => self.add("int", ""),
@@ -35,52 +36,46 @@ impl Designer {
         }
     }
 
-    fn add(&mut self, kind: &str, tail: &str) -> String {
+    fn add(&mut self, kind: &str, tail: &str) -> Vec<String> {
         let table = TABLES[self.random.below(TABLES.len() as u64) as usize];
         let name = format!("extra_{}", self.made);
         self.extra.push((table, name.clone()));
-        format!(
-            "ALTER TABLE {table} ADD COLUMN {name} {kind} {tail}; \
-             UPDATE {table} SET {name} = '{}' WHERE ctid IN (SELECT ctid FROM {table} LIMIT 20);",
-            self.made
-        )
+        vec![
+            format!("ALTER TABLE {table} ADD COLUMN {name} {kind} {tail}"),
+            format!("$update_some({table}, {name} = '{}', 1 = 1, 20)", self.made),
+        ]
     }
 
-    fn swap_names(&self) -> String {
-        "ALTER TABLE customers RENAME first_name TO swapping; \
-         ALTER TABLE customers RENAME last_name TO first_name; \
-         ALTER TABLE customers RENAME swapping TO last_name; \
-         UPDATE customers SET first_name = 'after swap' WHERE id % 97 = 0;"
-            .to_owned()
+    fn swap_names(&self) -> Vec<String> {
+        let swap = "$swap_columns(customers, first_name, last_name)";
+        let use_it = "UPDATE customers SET first_name = 'after swap' WHERE id % 97 = 0";
+        [swap, use_it].map(str::to_owned).into()
     }
 
-    fn rename(&mut self) -> String {
+    fn rename(&mut self) -> Vec<String> {
         let made = self.made;
         let Some((table, name)) = self.extra.last_mut() else {
             return self.swap_names();
         };
         let old = std::mem::replace(name, format!("renamed_{made}"));
-        format!("ALTER TABLE {table} RENAME {old} TO {name};")
+        vec![format!("ALTER TABLE {table} RENAME COLUMN {old} TO {name}")]
     }
 
-    fn widen(&mut self) -> String {
+    fn widen(&mut self) -> Vec<String> {
         if self.random.chance(50) {
             self.name_length += 10;
-            return format!("ALTER TABLE products ALTER name TYPE varchar({});", self.name_length);
+            return vec![format!("$retype(products, name, varchar({}))", self.name_length)];
         }
         self.price_digits += 1;
-        format!(
-            "ALTER TABLE order_items ALTER price TYPE numeric({},2);",
-            self.price_digits.min(38)
-        )
+        vec![format!("$retype(order_items, price, numeric({},2))", self.price_digits.min(38))]
     }
 
-    fn drop_one(&mut self) -> String {
+    fn drop_one(&mut self) -> Vec<String> {
         if self.extra.is_empty() {
             return self.swap_names();
         }
         let place = self.random.below(self.extra.len() as u64) as usize;
         let (table, name) = self.extra.swap_remove(place);
-        format!("ALTER TABLE {table} DROP COLUMN {name};")
+        vec![format!("ALTER TABLE {table} DROP COLUMN {name}")]
     }
 }

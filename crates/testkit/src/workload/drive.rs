@@ -10,7 +10,8 @@ use super::ddl::Designer;
 use super::shop::{Shopper, Size};
 use super::{Counts, Random};
 use crate::Result;
-use crate::world::{Session, SourceServer};
+use crate::dialect::{Ability, Dialect};
+use crate::world::{Session, SourceServer, speak};
 
 /// What to run.
 #[derive(Clone, Debug)]
@@ -47,19 +48,22 @@ impl Drive {
             ddls: Arc::new(AtomicU64::new(0)),
         };
         let seeds = Random::new(plan.seed);
+        let dialect = source.dialect();
         for me in 0..plan.writers {
-            let mut session = source.session(database).await?;
-            session.run("SET lock_timeout = '10s'; SET deadlock_timeout = '200ms'").await?;
-            let shopper = Shopper::new(seeds.fork(me), plan.size, me);
+            let mut session = speak(source, database).await?;
+            if me == 0 {
+                session.run("$beside_large").await?;
+            }
+            let shopper = Shopper::new(dialect.shop(), seeds.fork(me), plan.size, me);
+            let writer = Writer { session, dialect, shopper, plan: plan.clone(), large: me == 0 };
             let (stop, total) = (Arc::clone(&drive.stop), Arc::clone(&drive.changes));
-            drive.tasks.spawn(write(session, shopper, plan.clone(), me == 0, stop, total));
+            drive.tasks.spawn(write(writer, stop, total));
         }
         if let Some(pause) = plan.ddl_pause {
-            let mut session = source.session(database).await?;
-            session.run("SET lock_timeout = '5s'; SET deadlock_timeout = '500ms'").await?;
+            let session = speak(source, database).await?;
             let designer = Designer::new(seeds.fork(1_000));
             let (stop, total) = (Arc::clone(&drive.stop), Arc::clone(&drive.ddls));
-            drive.tasks.spawn(design(session, designer, pause, stop, total));
+            drive.tasks.spawn(design(session, dialect, designer, pause, stop, total));
         }
         Ok(drive)
     }
@@ -90,14 +94,18 @@ impl Drive {
     }
 }
 
-async fn write(
-    mut session: Box<dyn Session>,
-    mut shopper: Shopper,
+/// One connection that writes rows.
+struct Writer {
+    session: Box<dyn Session>,
+    dialect: &'static dyn Dialect,
+    shopper: Shopper,
     plan: Plan,
+    /// Whether it makes the large transactions and the truncates.
     large: bool,
-    stop: Arc<AtomicBool>,
-    total: Arc<AtomicU64>,
-) -> Result<Counts> {
+}
+
+async fn write(writer: Writer, stop: Arc<AtomicBool>, total: Arc<AtomicU64>) -> Result<Counts> {
+    let Writer { mut session, dialect, mut shopper, plan, large } = writer;
     let mut counts = Counts::default();
     let mut round = 0_u64;
     while !stop.load(Ordering::Relaxed) {
@@ -106,12 +114,12 @@ async fn write(
         let outcome = if large && plan.large_rows > 0 && round % 40 == 7 {
             large_transaction(session.as_mut(), &mut shopper, plan.large_rows, &mut part).await
         } else if large && round % 60 == 30 {
-            truncate(session.as_mut(), &mut shopper, &mut part).await
+            truncate(session.as_mut(), dialect, &mut shopper, &mut part).await
         } else {
             transaction(session.as_mut(), &mut shopper, &mut part).await
         };
         let before = counts.changes();
-        let settled = settle(session.as_mut(), outcome, part, &mut counts).await;
+        let settled = settle(session.as_mut(), dialect, outcome, part, &mut counts).await;
         settled.inspect_err(|_| stop.store(true, Ordering::Relaxed))?;
         total.fetch_add(counts.changes() - before, Ordering::Relaxed);
         tokio::time::sleep(plan.pause).await;
@@ -122,24 +130,20 @@ async fn write(
 /// Counts a transaction that ended, or rolls back one that lost a lock.
 async fn settle(
     session: &mut dyn Session,
+    dialect: &dyn Dialect,
     outcome: Result<()>,
     part: Counts,
     counts: &mut Counts,
 ) -> Result<()> {
     match outcome {
         Ok(()) => counts.merge(&part),
-        Err(error) if lost_a_lock(&error.to_string()) => {
+        Err(error) if dialect.lost_a_lock(&error.to_string()) => {
             session.run("ROLLBACK").await?;
             counts.conflicts += 1;
         }
         Err(error) => return Err(error),
     }
     Ok(())
-}
-
-/// Deadlock, serialisation failure, lock timeout.
-fn lost_a_lock(error: &str) -> bool {
-    ["40P01", "40001", "55P03"].iter().any(|code| error.starts_with(code))
 }
 
 async fn transaction(
@@ -213,18 +217,20 @@ async fn large_transaction(
     Ok(())
 }
 
+/// Where a truncate ends the transaction, it and what follows stay whatever comes.
 async fn truncate(
     session: &mut dyn Session,
+    dialect: &dyn Dialect,
     shopper: &mut Shopper,
     part: &mut Counts,
 ) -> Result<()> {
     let keep = if shopper.random().chance(30) { "ROLLBACK" } else { "COMMIT" };
     session.run("BEGIN").await?;
     session.run("TRUNCATE visits").await?;
-    let refill = "INSERT INTO visits (id, page, seconds) SELECT i, 'again', i FROM generate_series(1, 200) i";
+    let refill = "INSERT INTO visits (id, page, seconds) SELECT i, 'again', i FROM $series(1, 200)";
     let rows = session.run(refill).await?;
     session.run(keep).await?;
-    if keep == "COMMIT" {
+    if keep == "COMMIT" || !dialect.has(Ability::TransactionalDdl) {
         part.truncates += 1;
         part.commits += 1;
         part.add(super::Kind::Insert, rows);
@@ -237,6 +243,7 @@ async fn truncate(
 
 async fn design(
     mut session: Box<dyn Session>,
+    dialect: &'static dyn Dialect,
     mut designer: Designer,
     pause: Duration,
     stop: Arc<AtomicBool>,
@@ -244,21 +251,10 @@ async fn design(
 ) -> Result<Counts> {
     let mut counts = Counts::default();
     while !stop.load(Ordering::Relaxed) {
-        let change = designer.change();
-        loop {
-            match session.run(&format!("BEGIN; {change} COMMIT")).await {
-                Ok(_) => break,
-                Err(error) if lost_a_lock(&error.to_string()) => {
-                    session.run("ROLLBACK").await?;
-                    counts.conflicts += 1;
-                    if stop.load(Ordering::Relaxed) {
-                        return Ok(counts);
-                    }
-                }
-                Err(error) => {
-                    stop.store(true, Ordering::Relaxed);
-                    return Err(error);
-                }
+        for step in steps(dialect, designer.change()) {
+            let done = insist(session.as_mut(), dialect, &step, &stop, &mut counts).await;
+            if !done.inspect_err(|_| stop.store(true, Ordering::Relaxed))? {
+                return Ok(counts);
             }
         }
         counts.ddls += 1;
@@ -268,17 +264,54 @@ async fn design(
     Ok(counts)
 }
 
+/// One transaction where definitions change in transactions, else a step after the other.
+fn steps(dialect: &dyn Dialect, change: Vec<String>) -> Vec<String> {
+    if dialect.has(Ability::TransactionalDdl) {
+        return vec![format!("BEGIN; {}; COMMIT", change.join("; "))];
+    }
+    change
+}
+
+/// Runs a step until no other connection's lock is in its way; false if the run ends before.
+async fn insist(
+    session: &mut dyn Session,
+    dialect: &dyn Dialect,
+    step: &str,
+    stop: &AtomicBool,
+    counts: &mut Counts,
+) -> Result<bool> {
+    loop {
+        match session.run(step).await {
+            Ok(_) => return Ok(true),
+            Err(error) if dialect.lost_a_lock(&error.to_string()) => {
+                session.run("ROLLBACK").await?;
+                counts.conflicts += 1;
+                if stop.load(Ordering::Relaxed) {
+                    return Ok(false);
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mariadb::{self, MariaDb};
     use crate::postgres::Postgres;
     use crate::servers::Version;
-    use crate::workload::{Kind, bank, shop};
+    use crate::workload::{Kind, bank};
 
-    async fn does_everything_it_promises(version: Version) {
-        let server = Postgres::start(version).await.unwrap();
-        let size = Size { customers: 500 };
-        server.execute(&format!("{}; {}", shop::SCHEMA, size.fill().join(";"))).await.unwrap();
+    async fn does_everything_it_promises<S: SourceServer>(version: S::Version) {
+        let server = S::begin(version, &[]).await.unwrap();
+        server.create_database("shop").await.unwrap();
+        let (size, shop) = (Size { customers: 500 }, server.dialect().shop());
+        let mut session = speak(&server, "shop").await.unwrap();
+        session.run(shop.schema).await.unwrap();
+        for fill in shop.fill(size) {
+            session.run(&fill).await.unwrap();
+        }
         let plan = Plan {
             seed: 7,
             writers: 3,
@@ -287,7 +320,7 @@ mod tests {
             ddl_pause: Some(Duration::from_millis(50)),
             large_rows: 2000,
         };
-        let drive = Drive::start(&server, "postgres", &plan).await.unwrap();
+        let drive = Drive::start(&server, "shop", &plan).await.unwrap();
         while (drive.changes() < 60_000 || drive.ddls() < 14) && !drive.broken() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -314,25 +347,45 @@ mod tests {
 
     #[tokio::test]
     async fn the_workload_runs_on_postgres_15() {
-        does_everything_it_promises(Version::V15).await;
+        does_everything_it_promises::<Postgres>(Version::V15).await;
     }
 
     #[tokio::test]
     async fn the_workload_runs_on_postgres_18() {
-        does_everything_it_promises(Version::V18).await;
+        does_everything_it_promises::<Postgres>(Version::V18).await;
     }
 
     #[tokio::test]
-    async fn transfers_keep_the_sum() {
-        let server = Postgres::start(Version::V15).await.unwrap();
-        server.execute(&bank::create()).await.unwrap();
-        let client = server.connect().await.unwrap();
+    async fn the_workload_runs_on_mariadb_10_11() {
+        does_everything_it_promises::<MariaDb>(mariadb::Version::V10_11).await;
+    }
+
+    #[tokio::test]
+    async fn the_workload_runs_on_mariadb_11_8() {
+        does_everything_it_promises::<MariaDb>(mariadb::Version::V11_8).await;
+    }
+
+    async fn transfers_keep_the_sum<S: SourceServer>(version: S::Version) {
+        let server = S::begin(version, &[]).await.unwrap();
+        server.create_database("bank").await.unwrap();
+        let mut session = speak(&server, "bank").await.unwrap();
+        session.run(&bank::create()).await.unwrap();
         let mut random = Random::new(1);
         for _ in 0..300 {
-            client.batch_execute(&bank::transfer(&mut random)).await.unwrap();
+            session.run(&bank::transfer(&mut random)).await.unwrap();
         }
-        let sql = "SELECT sum(balance) FROM (TABLE checking UNION ALL TABLE savings) all_accounts";
-        let sum = server.text("postgres", sql).await.unwrap();
-        assert_eq!(sum, Some(bank::SUM.to_string()));
+        let sql = "SELECT sum(balance) FROM (SELECT * FROM checking UNION ALL SELECT * FROM savings) a";
+        let sum = server.query("bank", sql).await.unwrap();
+        assert_eq!(sum, [[Some(bank::SUM.to_string())]]);
+    }
+
+    #[tokio::test]
+    async fn transfers_keep_the_sum_on_postgres() {
+        transfers_keep_the_sum::<Postgres>(Version::V15).await;
+    }
+
+    #[tokio::test]
+    async fn transfers_keep_the_sum_on_mariadb() {
+        transfers_keep_the_sum::<MariaDb>(mariadb::Version::V10_11).await;
     }
 }

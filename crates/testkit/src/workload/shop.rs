@@ -2,26 +2,24 @@
 
 use super::{Kind, Random};
 
-/// The tables, without rows. `events.body` and `products.picture` are stored out of line and
-/// uncompressed, so that an update beside them leaves them out of the log.
-pub const SCHEMA: &str = r#"
-CREATE TYPE order_state AS ENUM ('new', 'paid', 'on its way', 'done');
-CREATE TABLE customers (id bigint PRIMARY KEY, email text NOT NULL, first_name text, last_name text, born date,
-  tags text[], profile jsonb, active boolean NOT NULL DEFAULT true, created timestamptz NOT NULL);
-CREATE TABLE products (sku text PRIMARY KEY, name varchar(80), price numeric(12,2), weight float8, attrs jsonb,
-  picture bytea);
-ALTER TABLE products ALTER picture SET STORAGE EXTERNAL;
-ALTER TABLE products REPLICA IDENTITY FULL;
-CREATE TABLE orders (id uuid PRIMARY KEY, customer bigint, state order_state, total numeric(12,2),
-  placed timestamp, note text);
-ALTER TABLE orders ALTER note SET STORAGE EXTERNAL;
-CREATE TABLE order_items (order_no bigint, line int, sku text, quantity smallint, price numeric(12,2),
-  PRIMARY KEY (order_no, line));
-CREATE TABLE events (id bigint PRIMARY KEY, kind text, at timestamptz, payload json, body text, score float4,
-  counters int[], clock time, free numeric);
-ALTER TABLE events ALTER body SET STORAGE EXTERNAL;
-CREATE TABLE visits (id bigint PRIMARY KEY, page text, seconds int);
-"#;
+/// The shop in the words of one server: what the tables are, and what their rows hold. Large
+/// values are such that an update beside them may leave them out of the log.
+pub struct Shop {
+    /// The tables, without rows: `customers`, `products`, `orders`, `order_items`, `events`, `visits`.
+    pub schema: &'static str,
+    /// The columns of a customer, as a `SELECT` over `i` without its `FROM`.
+    pub customers: &'static str,
+    /// The columns of a product.
+    pub products: &'static str,
+    /// The columns of an order; its id is `$uuid('order ' || i)`.
+    pub orders: &'static str,
+    /// The columns of an order's line.
+    pub order_items: &'static str,
+    /// The columns of an event.
+    pub events: &'static str,
+    /// What an update of customers sets; `{salt}` is some number.
+    pub touch_customers: &'static str,
+}
 
 /// How many rows the tables start with.
 #[derive(Clone, Copy, Debug)]
@@ -30,96 +28,79 @@ pub struct Size {
     pub customers: u64,
 }
 
-/// The order number of the `n`-th order, as a UUID expression over `i`.
-const ORDER_ID: &str = "md5('order ' || i)::uuid";
-
-/// A large text over `i`, out of line, about 2.4 kB.
-const BODY: &str = "(SELECT string_agg(md5(i::text || n), '') FROM generate_series(1, 75) n)";
-
 impl Size {
     /// Rows of all tables.
     pub fn rows(self) -> u64 {
         self.customers * 9
     }
+}
 
+impl Shop {
     /// Statements that fill the tables.
-    pub fn fill(self) -> Vec<String> {
-        let n = self.customers;
+    pub fn fill(&self, size: Size) -> Vec<String> {
+        let n = size.customers;
         vec![
-            customers(1, n),
-            products(1, n),
-            orders(1, n * 2),
-            order_items(1, n * 2),
-            events(1, n),
+            self.customers(1, n),
+            self.products(1, n),
+            self.orders(1, n * 2),
+            self.order_items(1, n * 2),
+            self.events(1, n),
             visits(1, n * 2),
         ]
+    }
+
+    fn customers(&self, from: u64, rows: u64) -> String {
+        let columns = "id, email, first_name, last_name, born, tags, profile, active, created";
+        format!("INSERT INTO customers ({columns}) {} FROM {}", self.customers, series(from, rows))
+    }
+
+    fn products(&self, from: u64, rows: u64) -> String {
+        let columns = "sku, name, price, weight, attrs, picture";
+        format!("INSERT INTO products ({columns}) {} FROM {}", self.products, series(from, rows))
+    }
+
+    fn orders(&self, from: u64, rows: u64) -> String {
+        let columns = "id, customer, state, total, placed, note";
+        format!("INSERT INTO orders ({columns}) {} FROM {}", self.orders, series(from, rows))
+    }
+
+    fn order_items(&self, from: u64, rows: u64) -> String {
+        let (columns, rows) = ("order_no, line, sku, quantity, price", series(from, rows));
+        format!("INSERT INTO order_items ({columns}) {} FROM {rows}", self.order_items)
+    }
+
+    fn events(&self, from: u64, rows: u64) -> String {
+        let columns = "id, kind, at, payload, body, score, counters, clock, free";
+        format!("INSERT INTO events ({columns}) {} FROM {}", self.events, series(from, rows))
     }
 }
 
 fn series(from: u64, rows: u64) -> String {
-    format!("generate_series({from}::bigint, {}::bigint) i", from + rows - 1)
-}
-
-fn customers(from: u64, rows: u64) -> String {
-    format!(
-        "INSERT INTO customers (id, email, first_name, last_name, born, tags, profile, active, created) SELECT i, \
-         'c' || i || '@example.org', CASE WHEN i % 13 = 0 THEN NULL ELSE 'Zoë ' || i END, \
-         CASE WHEN i % 17 = 0 THEN '' ELSE 'O''Brien ' || i END, date '1940-01-01' + (i % 25000)::int, \
-         CASE WHEN i % 5 = 0 THEN NULL WHEN i % 5 = 1 THEN '{{}}' ELSE ARRAY['a' || i, NULL, 'x,\"y\"'] END, \
-         jsonb_build_object('n', i, 'q', 'a\"b'), i % 3 <> 0, \
-         timestamptz '2020-01-01 00:00:00.000001+00' + i * interval '61 seconds' FROM {}",
-        series(from, rows)
-    )
-}
-
-fn products(from: u64, rows: u64) -> String {
-    format!(
-        "INSERT INTO products (sku, name, price, weight, attrs, picture) SELECT 'P-' || i, left(md5(i::text), 20), \
-         (i % 100000) / 100.0, CASE WHEN i % 9 = 0 THEN 'NaN'::float8 ELSE i / 7.0::float8 END, \
-         CASE WHEN i % 4 = 0 THEN NULL ELSE jsonb_build_array(i, NULL, true) END, \
-         CASE WHEN i % 10 = 0 THEN decode(repeat(md5(i::text), 80), 'hex') ELSE '\\x00ff' END FROM {}",
-        series(from, rows)
-    )
-}
-
-fn orders(from: u64, rows: u64) -> String {
-    format!(
-        "INSERT INTO orders (id, customer, state, total, placed, note) SELECT {ORDER_ID}, i / 2, \
-         (ARRAY['new', 'paid', 'on its way', 'done'])[1 + i % 4]::order_state, i / 3.0, \
-         timestamp '2021-06-30 23:59:59.999999' + i * interval '17 minutes', \
-         CASE WHEN i % 20 = 0 THEN {BODY} WHEN i % 3 = 0 THEN NULL ELSE 'line\n' || i END FROM {}",
-        series(from, rows)
-    )
-}
-
-fn order_items(from: u64, rows: u64) -> String {
-    format!(
-        "INSERT INTO order_items (order_no, line, sku, quantity, price) SELECT i / 2, i % 2, 'P-' || i / 3, \
-         (i % 30)::smallint - 3, i / 11.0 FROM {}",
-        series(from, rows)
-    )
-}
-
-fn events(from: u64, rows: u64) -> String {
-    format!(
-        "INSERT INTO events (id, kind, at, payload, body, score, counters, clock, free) SELECT i, 'k' || i % 7, \
-         timestamptz '1999-12-31 23:59:59+00' + i * interval '1.000001 seconds', \
-         json_build_object('a', i, 'b', ARRAY[1, NULL]), \
-         CASE WHEN i % 8 = 0 THEN {BODY} ELSE 'short ' || i END, (i / 3.0)::float4, \
-         ARRAY[i::int, NULL, -1], time '00:00' + (i % 86400) * interval '1 second', i / 9.0 FROM {}",
-        series(from, rows)
-    )
+    format!("$series({from}, {})", from + rows - 1)
 }
 
 fn visits(from: u64, rows: u64) -> String {
     format!(
-        "INSERT INTO visits (id, page, seconds) SELECT i, '/p/' || i % 100, (i % 600)::int FROM {}",
+        "INSERT INTO visits (id, page, seconds) SELECT i, '/p/' || (i % 100), i % 600 FROM {}",
         series(from, rows)
     )
 }
 
+/// The rows of an order's number, in a `WHERE`.
+fn orders_of(from: u64, rows: u64) -> String {
+    let ids: Vec<_> = (from..from + rows).map(|i| format!("$uuid('order {i}')")).collect();
+    format!("id IN ({})", ids.join(", "))
+}
+
+/// The rows of a product's number, in a `WHERE`.
+fn products_of(from: u64, rows: u64) -> String {
+    let skus: Vec<_> = (from..from + rows).map(|i| format!("'P-{i}'")).collect();
+    format!("sku IN ({})", skus.join(", "))
+}
+
 /// The statements of one connection. Ids of its inserts are its own; it changes any row.
 pub struct Shopper {
+    shop: &'static Shop,
     random: Random,
     size: Size,
     next: u64,
@@ -128,9 +109,9 @@ pub struct Shopper {
 
 impl Shopper {
     /// The `me`-th connection of a run.
-    pub fn new(random: Random, size: Size, me: u64) -> Shopper {
+    pub fn new(shop: &'static Shop, random: Random, size: Size, me: u64) -> Shopper {
         let first = (me + 1) * 100_000_000;
-        Shopper { random, size, next: first, first }
+        Shopper { shop, random, size, next: first, first }
     }
 
     /// The generator, for decisions about transactions.
@@ -166,11 +147,11 @@ impl Shopper {
         let from = self.next;
         self.next += rows;
         match self.random.below(6) {
-            0 => customers(from, rows),
-            1 => products(from, rows),
-            2 => orders(from, rows),
-            3 => order_items(from * 2, rows * 2),
-            4 => events(from, rows),
+            0 => self.shop.customers(from, rows),
+            1 => self.shop.products(from, rows),
+            2 => self.shop.orders(from, rows),
+            3 => self.shop.order_items(from * 2, rows * 2),
+            4 => self.shop.events(from, rows),
             _ => visits(from, rows),
         }
     }
@@ -188,13 +169,13 @@ impl Shopper {
         let a = self.place(1);
         let b = a + rows - 1;
         match self.random.below(5) {
-            0 => format!(
-                "UPDATE customers SET email = email || '{salt}', tags = tags || 't{salt}'::text, active = NOT active, \
-                 first_name = NULLIF(first_name, ''), born = born + 1 WHERE id BETWEEN {a} AND {b}"
-            ),
+            0 => {
+                let set = self.shop.touch_customers.replace("{salt}", &salt.to_string());
+                format!("UPDATE customers SET {set} WHERE id BETWEEN {a} AND {b}")
+            }
             1 => format!(
-                "UPDATE orders SET state = 'paid', total = {salt}.5 WHERE id IN (SELECT {ORDER_ID} FROM {})",
-                series(a, rows)
+                "UPDATE orders SET state = 'paid', total = {salt}.5 WHERE {}",
+                orders_of(a, rows)
             ),
             2 => format!(
                 "UPDATE order_items SET quantity = {salt}, price = NULL WHERE order_no BETWEEN {a} AND {b} AND line < 2"
@@ -203,9 +184,8 @@ impl Shopper {
                 "UPDATE visits SET seconds = {salt}, page = '' WHERE id BETWEEN {a} AND {b}"
             ),
             _ => format!(
-                "UPDATE products SET price = {salt}.25, weight = -0.0::float8 \
-                 WHERE sku IN (SELECT 'P-' || i FROM {})",
-                series(a, rows)
+                "UPDATE products SET price = {salt}.25, weight = $negative_zero WHERE {}",
+                products_of(a, rows)
             ),
         }
     }
@@ -218,8 +198,8 @@ impl Shopper {
                 "UPDATE events SET kind = 'u{salt}', score = {salt} WHERE id BETWEEN {a} AND {b}"
             ),
             _ => format!(
-                "UPDATE orders SET customer = {salt} WHERE id IN (SELECT {ORDER_ID} FROM {})",
-                series(a, rows)
+                "UPDATE orders SET customer = {salt} WHERE {}",
+                orders_of(a, rows)
             ),
         }
     }
@@ -227,8 +207,7 @@ impl Shopper {
     fn update_toast(&mut self, rows: u64) -> String {
         let (a, salt) = (self.place(1), self.random.below(1000));
         format!(
-            "UPDATE events SET body = (SELECT string_agg(md5(id::text || n || '{salt}'), '') \
-             FROM generate_series(1, 80) n) WHERE id BETWEEN {a} AND {}",
+            "UPDATE events SET body = $large(id || '{salt}', 80) WHERE id BETWEEN {a} AND {}",
             a + rows - 1
         )
     }
@@ -240,8 +219,8 @@ impl Shopper {
         let b = a + rows - 1;
         match self.random.below(4) {
             0 => format!(
-                "UPDATE products SET sku = sku || '-{fresh}' WHERE sku IN (SELECT 'P-' || i FROM {})",
-                series(a, rows)
+                "UPDATE products SET sku = sku || '-{fresh}' WHERE {}",
+                products_of(a, rows)
             ),
             1 => format!(
                 "UPDATE order_items SET line = line + {} WHERE order_no BETWEEN {a} AND {b}",
@@ -249,9 +228,8 @@ impl Shopper {
             ),
             2 => format!("UPDATE events SET id = id - {a} + {fresh} WHERE id BETWEEN {a} AND {b}"),
             _ => format!(
-                "UPDATE orders SET id = md5('moved ' || id || '{fresh}')::uuid \
-                 WHERE id IN (SELECT {ORDER_ID} FROM {})",
-                series(a, rows)
+                "UPDATE orders SET id = $uuid('moved ' || id || '{fresh}') WHERE {}",
+                orders_of(a, rows)
             ),
         }
     }
@@ -261,14 +239,8 @@ impl Shopper {
         let b = a + rows - 1;
         match self.random.below(6) {
             0 => format!("DELETE FROM customers WHERE id BETWEEN {a} AND {b}"),
-            1 => format!(
-                "DELETE FROM products WHERE sku IN (SELECT 'P-' || i FROM {})",
-                series(a, rows)
-            ),
-            2 => format!(
-                "DELETE FROM orders WHERE id IN (SELECT {ORDER_ID} FROM {})",
-                series(a, rows)
-            ),
+            1 => format!("DELETE FROM products WHERE {}", products_of(a, rows)),
+            2 => format!("DELETE FROM orders WHERE {}", orders_of(a, rows)),
             3 => format!("DELETE FROM order_items WHERE order_no BETWEEN {a} AND {b}"),
             4 => format!("DELETE FROM events WHERE id BETWEEN {a} AND {b}"),
             _ => format!("DELETE FROM visits WHERE id BETWEEN {a} AND {b}"),

@@ -2,19 +2,19 @@
 //! middle, and a foreign reader's word at the end.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "it speaks to a person")]
 
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use lakeward_testkit::judge::{Judge, Verdict};
-use lakeward_testkit::pairs::IcebergFolder;
+use lakeward_testkit::mariadb::{self, MariaDb};
+use lakeward_testkit::pairs::{Both, DeltaFolder, IcebergFolder};
 use lakeward_testkit::postgres::Postgres;
 use lakeward_testkit::product::{binary, exit};
 use lakeward_testkit::servers::Version;
-use lakeward_testkit::workload::shop::{self, Size};
+use lakeward_testkit::workload::shop::Size;
 use lakeward_testkit::workload::{Drive, Plan, random};
-use lakeward_testkit::world::{CALL_LIMIT, LakeTarget, SourceServer, World};
+use lakeward_testkit::world::{CALL_LIMIT, Lake, LakeTarget, SourceServer, World};
 use lakeward_testkit::{Result, host, readers};
 
 /// About a hundred thousand rows.
@@ -23,23 +23,28 @@ const SIZE: Size = Size { customers: 12_000 };
 /// How long the product runs before and after its death.
 const ACT: Duration = Duration::from_secs(8);
 
+const USAGE: &str = "--source postgres | postgres-15 | postgres-18 | mysql | mariadb-10.11 | mariadb-11.8, \
+     --lake iceberg | delta | iceberg,delta, --keep";
+
+/// What was asked for.
+struct Wish {
+    source: String,
+    lake: String,
+    keep: bool,
+}
+
 #[tokio::main]
 async fn main() -> ExitCode {
-    let mut version = Version::V18;
-    let mut keep = false;
-    for arg in std::env::args().skip(1) {
-        match arg.as_str() {
-            "--keep" => keep = true,
-            "postgres-15" => version = Version::V15,
-            "postgres-18" => version = Version::V18,
-            other => {
-                eprintln!("demo: unknown argument {other}");
-                return ExitCode::from(2);
-            }
+    let outcome = match wish(std::env::args().skip(1)) {
+        Ok(wish) => choose(&wish).await,
+        Err(problem) => Ok(Some(problem)),
+    };
+    match outcome {
+        Ok(None) => ExitCode::SUCCESS,
+        Ok(Some(problem)) => {
+            eprintln!("demo: {problem}; there is: {USAGE}");
+            ExitCode::from(2)
         }
-    }
-    match demo(version, keep).await {
-        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");
             ExitCode::FAILURE
@@ -47,43 +52,82 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn demo(version: Version, keep: bool) -> Result<()> {
-    let title = format!("PostgreSQL {}", version.major());
-    say(&format!("starting {title} and filling a shop with {} rows", SIZE.rows()));
-    let server = Arc::new(Postgres::start(version).await?);
+fn wish(mut args: impl Iterator<Item = String>) -> Result<Wish, String> {
+    let (source, lake) = ("postgres".to_owned(), "iceberg".to_owned());
+    let mut wish = Wish { source, lake, keep: false };
+    while let Some(arg) = args.next() {
+        let mut value = || args.next().ok_or(format!("{arg} needs a value"));
+        match arg.as_str() {
+            "--keep" => wish.keep = true,
+            "--source" => wish.source = value()?,
+            "--lake" => wish.lake = value()?,
+            other => return Err(format!("unknown argument {other}")),
+        }
+    }
+    Ok(wish)
+}
+
+/// Runs the demonstration; what is not known is said.
+async fn choose(wish: &Wish) -> Result<Option<String>> {
+    match wish.source.as_str() {
+        "postgres" | "postgres-18" => to_lake::<Postgres>(Version::V18, wish).await,
+        "postgres-15" => to_lake::<Postgres>(Version::V15, wish).await,
+        "mysql" | "mariadb-11.8" => to_lake::<MariaDb>(mariadb::Version::V11_8, wish).await,
+        "mariadb-10.11" => to_lake::<MariaDb>(mariadb::Version::V10_11, wish).await,
+        other => Ok(Some(format!("unknown source {other}"))),
+    }
+}
+
+async fn to_lake<S: SourceServer>(version: S::Version, wish: &Wish) -> Result<Option<String>> {
+    match wish.lake.as_str() {
+        "iceberg" => demo::<S, IcebergFolder>(version, wish.keep).await?,
+        "delta" => demo::<S, DeltaFolder>(version, wish.keep).await?,
+        "iceberg,delta" => demo::<S, Both<IcebergFolder, DeltaFolder>>(version, wish.keep).await?,
+        other => return Ok(Some(format!("unknown lake {other}"))),
+    }
+    Ok(None)
+}
+
+async fn demo<S: SourceServer, L: LakeTarget>(version: S::Version, keep: bool) -> Result<()> {
+    say(&format!("starting a server and filling a shop with {} rows", SIZE.rows()));
+    let server = Arc::new(S::begin(version, &[]).await?);
     server.create_database("shop").await?;
     let home = host::target().join("demo");
-    let mut world = World::<Postgres, IcebergFolder>::at(Arc::clone(&server), "shop", &home)?;
+    let mut world = World::<S, L>::at(Arc::clone(&server), "shop", &home)?;
     world.options.memory = "512MiB".to_owned();
     world.options.commit_interval = "1s".to_owned();
     world.options.rows_per_chunk = 5_000;
     fill(&world).await?;
     let verdict = acts(&world).await?;
-    let source = format!("postgres {}", server.full_version().await?);
+    let source = server.title();
+    let kind = source.split(' ').next().unwrap_or("?");
+    let source = format!("{kind} {}", server.full_version().await?);
     play_on(&world)?;
+    let lakes: Vec<String> = world.lake.lakes().into_iter().map(|lake| lake.at.kind).collect();
     drop(world);
     if keep {
         leave(server)?;
     }
     let (tables, rows, readers) = (verdict.tables, verdict.rows, verdict.readers());
-    let lake = IcebergFolder::title();
     println!(
-        "source and lake agree: {tables} tables, {rows} rows ({source} -> {lake}; read by {readers})"
+        "source and lake agree: {tables} tables, {rows} rows ({source} -> {}; read by {readers})",
+        lakes.join(", ")
     );
     Ok(())
 }
 
-async fn fill(world: &World<Postgres, IcebergFolder>) -> Result<()> {
+async fn fill<S: SourceServer, L: LakeTarget>(world: &World<S, L>) -> Result<()> {
     let mut session = world.session().await?;
-    session.run(shop::SCHEMA).await?;
-    for fill in SIZE.fill() {
+    let shop = world.source.dialect().shop();
+    session.run(shop.schema).await?;
+    for fill in shop.fill(SIZE) {
         session.run(&fill).await?;
     }
     Ok(())
 }
 
 /// Follow, die, follow again, come to rest, compare.
-async fn acts(world: &World<Postgres, IcebergFolder>) -> Result<Verdict> {
+async fn acts<S: SourceServer, L: LakeTarget>(world: &World<S, L>) -> Result<Verdict> {
     let seed = random::seed();
     let plan = Plan {
         seed,
@@ -116,34 +160,43 @@ fn say(text: &str) {
     println!("\n==> {text}");
 }
 
-fn play_on(world: &World<Postgres, IcebergFolder>) -> Result<()> {
+fn play_on<S: SourceServer, L: LakeTarget>(world: &World<S, L>) -> Result<()> {
     let (definition, python, program) = (world.definition()?, readers::python()?, binary()?);
-    let lake = world.lake.folder();
     println!("\nThe lake stays. To play on:");
     println!("  {} tables {}", program.display(), definition.display());
-    println!("  {} inspect points {}", program.display(), definition.display());
-    println!("  {}", one_table(&python, lake));
+    for lake in world.lake.lakes() {
+        let several = world.lake.lakes().len() > 1;
+        let sink = if several { format!(" --sink {}", lake.name) } else { String::new() };
+        println!("  {} inspect points {}{sink}", program.display(), definition.display());
+        println!("  {} -c \"{}\"", python.display(), one_table(&lake, &world.table("customers")));
+    }
     println!();
     Ok(())
 }
 
-/// A command that reads a table with PyIceberg.
-fn one_table(python: &Path, lake: &Path) -> String {
-    let program = format!(
-        "from pyiceberg.catalog.sql import SqlCatalog; \
-         c = SqlCatalog('lakeward', uri='sqlite:///{}', init_catalog_tables='false'); \
-         print(c.load_table('public.customers').scan(limit=5).to_arrow().to_pylist())",
-        lake.join("catalog.db").display()
-    );
-    format!("{} -c \"{program}\"", python.display())
+/// A program that shows some rows of a table, through the lake's own reader.
+fn one_table(lake: &Lake, table: &str) -> String {
+    let folder = &lake.at.folder;
+    match &lake.lock {
+        Some(catalogue) => format!(
+            "from pyiceberg.catalog.sql import SqlCatalog; \
+             c = SqlCatalog('lakeward', uri='sqlite:///{}', init_catalog_tables='false'); \
+             print(c.load_table('{table}').scan(limit=5).to_arrow().to_pylist())",
+            catalogue.display()
+        ),
+        None => format!(
+            "from deltalake import DeltaTable, QueryBuilder; \
+             t = DeltaTable('{}'); q = QueryBuilder().register('t', t); \
+             print(q.execute('SELECT * FROM t LIMIT 5').read_all())",
+            folder.join(table.replace('.', "/")).display()
+        ),
+    }
 }
 
-fn leave(server: Arc<Postgres>) -> Result<()> {
-    let port = server.port();
+fn leave<S: SourceServer>(server: Arc<S>) -> Result<()> {
     let mut server = Arc::into_inner(server).ok_or("the server is still in use")?;
-    let pid = server.leave().unwrap_or_default();
-    println!(
-        "The server stays: psql -h 127.0.0.1 -p {port} -U postgres shop; end it with `kill -INT {pid}`\n"
-    );
+    let at = server.judged_at("shop").dsn;
+    let pid = server.stay().unwrap_or_default();
+    println!("The server stays at {at}; end it with `kill -TERM {pid}`\n");
     Ok(())
 }

@@ -213,7 +213,7 @@ fn bytes_bound(bytes: &[u8], text: bool) -> Option<Bound> {
     }
 }
 
-fn big_endian(bytes: &[u8]) -> Option<i128> {
+pub(super) fn big_endian(bytes: &[u8]) -> Option<i128> {
     let mut wide = [if bytes.first()? & 0x80 == 0 { 0 } else { 0xFF }; 16];
     wide.get_mut(16usize.checked_sub(bytes.len())?..)?.copy_from_slice(bytes);
     Some(i128::from_be_bytes(wide))
@@ -244,7 +244,7 @@ fn shorten_upper(bound: Bound) -> Option<Bound> {
     }
 }
 
-fn raise_text(mut text: String) -> Option<String> {
+pub(super) fn raise_text(mut text: String) -> Option<String> {
     while let Some(last) = text.pop() {
         // Surrogates are no characters: the next one after them is.
         let next = (u32::from(last) + 1..=0x10_FFFF).find_map(char::from_u32);
@@ -256,7 +256,7 @@ fn raise_text(mut text: String) -> Option<String> {
     None
 }
 
-fn raise_bytes(mut bytes: Vec<u8>) -> Option<Vec<u8>> {
+pub(super) fn raise_bytes(mut bytes: Vec<u8>) -> Option<Vec<u8>> {
     while let Some(last) = bytes.pop() {
         if last < 0xFF {
             bytes.push(last + 1);

@@ -1,4 +1,7 @@
 //! Parquet files from Arrow batches, with the statistics that table formats keep.
+mod column;
+mod desk;
+mod encoder;
 mod encoding;
 mod metrics;
 mod writer;

@@ -6,12 +6,11 @@ use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use bytes::Bytes;
 use lakeward_core::{Error, ErrorKind, Result};
-use parquet::arrow::ArrowWriter;
-use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::ParquetMetaData;
 use parquet::schema::types::SchemaDescriptor;
 
+use super::encoder::Encoder;
 use super::encoding::{parquet_schema, properties};
 use super::metrics::{self, ColumnMetrics};
 use crate::layout::{rows_within, slice_bytes};
@@ -61,15 +60,15 @@ pub struct FileWriter {
     columns: SchemaDescriptor,
     options: WriterOptions,
     object: ObjectWriter,
-    encoder: Encoder,
+    state: State,
     rows: u64,
     nans: Vec<Option<u64>>,
 }
 
-enum Encoder {
+enum State {
     /// Still looking at the first rows.
     Sampling(Vec<RecordBatch>),
-    Writing(Box<ArrowWriter<Vec<u8>>>),
+    Writing(Box<Encoder>),
 }
 
 impl FileWriter {
@@ -86,7 +85,7 @@ impl FileWriter {
         Ok(Self {
             columns: parquet_schema(&schema)?,
             object: store.writer(&path).await?,
-            encoder: Encoder::Sampling(Vec::new()),
+            state: State::Sampling(Vec::new()),
             nans: vec![None; schema.fields().len()],
             rows: 0,
             path,
@@ -104,31 +103,28 @@ impl FileWriter {
         for (sum, column) in self.nans.iter_mut().zip(rows.columns()) {
             *sum = metrics::nans(column).map(|n| n + sum.unwrap_or(0));
         }
-        match &mut self.encoder {
-            Encoder::Sampling(sample) => {
+        match &mut self.state {
+            State::Sampling(sample) => {
                 sample.push(rows.clone());
                 let enough = self.rows >= SAMPLE_ROWS as u64
                     || sample.iter().map(slice_bytes).sum::<u64>() >= SAMPLE_BYTES;
                 if enough { self.start().await } else { Ok(()) }
             }
-            Encoder::Writing(_) => self.encode(rows).await,
+            State::Writing(_) => self.encode(rows).await,
         }
     }
 
     /// Chooses the encodings and writes the rows held back until now.
     async fn start(&mut self) -> Result<()> {
-        let Encoder::Sampling(sample) = &mut self.encoder else { return Ok(()) };
+        let State::Sampling(sample) = &mut self.state else { return Ok(()) };
         let sample = std::mem::take(sample);
         let head: Vec<_> =
             sample.iter().map(|b| b.slice(0, b.num_rows().min(SAMPLE_ROWS))).collect();
         let properties = properties(&self.columns, &head, self.options.whole_bounds);
-        let options = ArrowWriterOptions::new()
-            .with_properties(properties)
-            .with_skip_arrow_metadata(true)
-            .with_parquet_schema(self.columns.clone());
-        let writer = ArrowWriter::try_new_with_options(Vec::new(), self.schema.clone(), options)
+        let (schema, whole_bounds) = (self.schema.clone(), self.options.whole_bounds);
+        let encoder = Encoder::new(schema, &self.columns, properties, whole_bounds)
             .map_err(|e| failed(&self.path, e))?;
-        self.encoder = Encoder::Writing(Box::new(writer));
+        self.state = State::Writing(Box::new(encoder));
         for rows in &sample {
             self.encode(rows).await?;
         }
@@ -147,11 +143,11 @@ impl FileWriter {
     }
 
     async fn encode_part(&mut self, rows: &RecordBatch) -> Result<()> {
-        let Encoder::Writing(writer) = &mut self.encoder else { return Ok(()) };
-        writer.write(rows).map_err(|e| failed(&self.path, e))?;
-        if writer.in_progress_size() >= self.options.row_group_bytes {
-            writer.flush().map_err(|e| failed(&self.path, e))?;
-            drain(writer, &mut self.object, &self.path).await?;
+        let State::Writing(encoder) = &mut self.state else { return Ok(()) };
+        encoder.write(rows).map_err(|e| failed(&self.path, e))?;
+        if encoder.group_bytes() >= self.options.row_group_bytes {
+            encoder.end_group().map_err(|e| failed(&self.path, e))?;
+            drain(encoder, &mut self.object, &self.path).await?;
         }
         Ok(())
     }
@@ -163,19 +159,17 @@ impl FileWriter {
 
     /// Bytes so far, the row group in progress included (estimated).
     pub fn bytes(&self) -> u64 {
-        match &self.encoder {
-            Encoder::Sampling(_) => self.memory_bytes(),
-            Encoder::Writing(writer) => {
-                self.object.bytes() + (writer.inner().len() + writer.in_progress_size()) as u64
-            }
+        match &self.state {
+            State::Sampling(_) => self.memory_bytes(),
+            State::Writing(encoder) => self.object.bytes() + encoder.bytes() as u64,
         }
     }
 
     /// Bytes of memory held.
     pub fn memory_bytes(&self) -> u64 {
-        match &self.encoder {
-            Encoder::Sampling(sample) => sample.iter().map(slice_bytes).sum(),
-            Encoder::Writing(writer) => (writer.memory_size() + writer.inner().capacity()) as u64,
+        match &self.state {
+            State::Sampling(sample) => sample.iter().map(slice_bytes).sum(),
+            State::Writing(encoder) => encoder.memory() as u64,
         }
     }
 
@@ -185,11 +179,11 @@ impl FileWriter {
     /// Those of the store.
     pub async fn finish(mut self) -> Result<DataFile> {
         self.start().await?;
-        let Encoder::Writing(mut writer) = self.encoder else {
+        let State::Writing(mut encoder) = self.state else {
             return Err(Error::new(ErrorKind::Bug, "a file was ended before it was begun"));
         };
-        let metadata = writer.finish().map_err(|e| failed(&self.path, e))?;
-        drain(&mut writer, &mut self.object, &self.path).await?;
+        let metadata = encoder.finish().map_err(|e| failed(&self.path, e))?;
+        drain(&mut encoder, &mut self.object, &self.path).await?;
         let bytes = self.object.finish().await?;
         let columns =
             metrics::fold(&metadata, &self.columns, &self.nans, self.options.whole_bounds);
@@ -199,13 +193,8 @@ impl FileWriter {
 }
 
 /// Moves what is encoded to the object.
-async fn drain(
-    writer: &mut ArrowWriter<Vec<u8>>,
-    object: &mut ObjectWriter,
-    path: &str,
-) -> Result<()> {
-    writer.sync().map_err(|e| failed(path, e.into()))?;
-    let encoded = std::mem::take(writer.inner_mut());
+async fn drain(encoder: &mut Encoder, object: &mut ObjectWriter, path: &str) -> Result<()> {
+    let encoded = encoder.take().map_err(|e| failed(path, e))?;
     if encoded.is_empty() { Ok(()) } else { object.write(Bytes::from(encoded)).await }
 }
 

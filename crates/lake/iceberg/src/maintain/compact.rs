@@ -5,7 +5,9 @@ use async_trait::async_trait;
 use iceberg::spec::DataFile as Entry;
 use lakeward_core::kill::{self, KillPoint};
 use lakeward_core::{Result, Upkeep, UpkeepDone, UpkeepOutcome, UpkeepPolicy};
-use lakeward_files::{Compacted, Compaction, CompactionPolicy, PositionDeletes, Store, compact};
+use lakeward_files::{
+    Compacted, Compaction, CompactionPolicy, PositionDeletes, Store, compact, is_superseded,
+};
 use roaring::RoaringBitmap;
 
 use super::ATTEMPTS;
@@ -45,7 +47,7 @@ pub(super) fn plan(table: &IcebergTable, policy: &UpkeepPolicy) -> Option<Work> 
         return None;
     }
     let mut options = table.options();
-    options.stem = format!("{}-compacted", table.committer.writer);
+    options.stem = table.stem().ok()?.compacted();
     options.target_file_bytes = policy.target_file_bytes;
     let compaction = Compaction::new(&table.content, &chosen, table.layout().clone(), options)?;
     Some(Work {
@@ -76,6 +78,11 @@ pub(super) async fn commit(table: &mut IcebergTable, done: Done) -> Result<Upkee
     let store = table.committer.store.clone();
     for _ in 0..ATTEMPTS {
         table.refresh().await?;
+        // Whoever comes after us counts on this: see `lakeward_files::orphans`.
+        if is_superseded(table.mark()?.as_ref(), table.opened.as_ref(), &table.committer.writer) {
+            done.compacted.abandon(&store).await?;
+            return Ok(UpkeepOutcome::Dropped("another writer has the table now".into()));
+        }
         let Some(late) = late_deletes(table, &done) else {
             done.compacted.abandon(&store).await?;
             return Ok(UpkeepOutcome::Dropped("its files were rewritten by another writer".into()));
@@ -157,12 +164,13 @@ async fn change(
     let store = &table.committer.store;
     let schema = table.shape.schema()?;
     let spec = table.head.as_ref().map_or(Ok(0), |head| unpartitioned_id(&head.metadata))?;
+    let stem = table.stem()?.compacted();
     let mut paths = Vec::new();
     let mut added: Vec<Entry> = Vec::new();
     for (file, deleted) in compacted.files.iter().zip(late) {
         added.push(datafile::data(store, file, &schema, spec)?);
         if !deleted.is_empty() {
-            let path = delete_file_path(table);
+            let path = delete_file_path(table, &stem);
             let location = store.url(&file.path);
             let written = PositionDeletes::write(store, path.clone(), &location, deleted).await?;
             added.push(datafile::deletes(store, &written, &location, spec)?);

@@ -1,9 +1,11 @@
 //! Upkeep: what is worth doing now, and taking finished work in through the table's own committer.
 //!
-//! Both kinds are planned here, run detached, and end in one short commit that carries the mark on unchanged.
+//! All kinds are planned here and run detached. Compaction and expiry end in one short commit that carries the mark on
+//! unchanged.
 //! Deliberately absent: a clock of its own. The engine says when.
 mod compact;
 mod expire;
+mod orphans;
 
 use lakeward_core::{Error, ErrorKind, Result, Upkeep, UpkeepDone, UpkeepOutcome, UpkeepPolicy};
 
@@ -16,9 +18,10 @@ const ATTEMPTS: usize = 8;
 enum Done {
     Compaction(Box<compact::Done>),
     Expiry(expire::Done),
+    Orphans(usize),
 }
 
-/// The most useful upkeep now: a forced one first, then compaction, then expiry.
+/// The most useful upkeep now: a forced one first, then compaction, then what ended writers left, then expiry.
 pub(crate) async fn plan(
     table: &mut IcebergTable,
     policy: &UpkeepPolicy,
@@ -30,6 +33,12 @@ pub(crate) async fn plan(
     let expiry_first = policy.force_expire && !policy.force_compact;
     let compact = (policy.compact && !expiry_first) || policy.force_compact;
     if compact && let Some(work) = compact::plan(table, policy) {
+        return Ok(Some(Box::new(work)));
+    }
+    if !policy.force_compact
+        && !policy.force_expire
+        && let Some(work) = orphans::plan(table).await?
+    {
         return Ok(Some(Box::new(work)));
     }
     if !policy.expire && !policy.force_expire {
@@ -48,6 +57,9 @@ pub(crate) async fn commit(table: &mut IcebergTable, done: UpkeepDone) -> Result
     match *done {
         Done::Compaction(done) => compact::commit(table, *done).await,
         Done::Expiry(done) => expire::commit(table, done).await,
+        Done::Orphans(deleted) => {
+            Ok(UpkeepOutcome::Done(format!("deleted {deleted} files that ended writers left")))
+        }
     }
 }
 

@@ -241,6 +241,12 @@ async fn an_expiry_that_died_after_its_commit_is_finished_by_the_next_handle() {
 async fn young_versions_and_unforced_upkeep_are_left_alone() {
     let world = World::new().await;
     let (mut table, _) = worn(&world).await;
+    let files = world.files("public/t");
+    let looked = upkeep(&mut table, &policy()).await;
+    assert!(
+        matches!(looked, Some(UpkeepOutcome::Done(told)) if told.starts_with("deleted 0 files"))
+    );
+    assert_eq!(world.files("public/t"), files);
     assert!(table.upkeep(&policy()).await.unwrap().is_none());
     let rules = UpkeepPolicy { force_expire: true, ..policy() };
     assert!(table.upkeep(&rules).await.unwrap().is_none());

@@ -32,7 +32,7 @@ pub(super) async fn law<S: SourceServer, L: LakeTarget>(
         "compaction: { interval: 1s }".to_owned(),
         "expiry: { interval: 100ms, retain: 10ms }".to_owned(),
     ];
-    let table = "CREATE TABLE ticks (id int PRIMARY KEY, n bigint); INSERT INTO ticks SELECT i, 0 FROM generate_series(1, 40) i";
+    let table = "CREATE TABLE ticks (id int PRIMARY KEY, n bigint); INSERT INTO ticks SELECT i, 0 FROM $series(1, 40)";
     world.execute(table).await?;
     let stop = Arc::new(AtomicBool::new(false));
     let ticker = tick(world.session().await?, Arc::clone(&stop));
