@@ -122,7 +122,9 @@ impl Speeds {
 /// The table's lines: one for the pipeline, one a table.
 fn render(pipeline: &str, s: &StatusSnapshot, speeds: &Speeds) -> Vec<String> {
     let mut lines = vec![summary(pipeline, s, speeds)];
-    if let Some(error) = s.last_error.as_deref().filter(|_| s.phase == Phase::Retrying) {
+    if let Some(error) =
+        s.last_error.as_deref().filter(|_| matches!(s.phase, Phase::Retrying | Phase::Stopped))
+    {
         lines.push(format!("  {error}"));
     }
     let mut tables: Vec<&TableStatus> = s.tables.iter().collect();
@@ -194,6 +196,7 @@ pub(crate) fn phase_name(phase: Phase) -> &'static str {
         Phase::Recovering => "recovering",
         Phase::Running => "running",
         Phase::Retrying => "retrying",
+        Phase::Stopped => "stopped",
         Phase::Draining => "draining",
         Phase::Ended => "ended",
     }

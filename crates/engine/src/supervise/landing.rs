@@ -33,9 +33,9 @@ const BACKOFF_MAX: Duration = Duration::from_secs(10);
 /// `Fenced` when another writer took over; errors that a person must settle, at once; errors that pass by
 /// themselves, when they lasted longer than `retry_limit`.
 pub(super) async fn run(
-    context: Context,
+    context: &Context,
     take_over: bool,
-    mut control: mpsc::Receiver<Command>,
+    control: &mut mpsc::Receiver<Command>,
 ) -> Result<RunEnd> {
     let lock = WriterLock::take(&context.env, take_over)?;
     let entrance = Entrance {
@@ -45,8 +45,8 @@ pub(super) async fn run(
         take_over,
         commit_interval: context.options.commit_interval.0,
     };
-    let mut ledger = enter(&context, &entrance).await?;
-    let end = sessions(&context, &mut ledger, &mut control).await;
+    let mut ledger = enter(context, &entrance).await?;
+    let end = sessions(context, &mut ledger, control).await;
     if end.as_ref().err().is_none_or(|e| e.kind() != ErrorKind::Fenced) {
         // After an error the ledger may be out of reach too; the successor then waits until we are quiet.
         let released = ledger.release().await;
@@ -114,6 +114,23 @@ async fn one_session(
 }
 
 type Asked = Vec<(TableId, oneshot::Sender<Result<String>>)>;
+
+/// Waits before a stopped sink is tried again beside others that go on. Whether it is told to end instead.
+pub(super) async fn rest(control: &mut mpsc::Receiver<Command>, time: Duration) -> bool {
+    let over = tokio::time::sleep(time);
+    tokio::pin!(over);
+    loop {
+        tokio::select! {
+            () = &mut over => return false,
+            command = control.recv() => match command {
+                Some(Command::Resync { reply, .. } | Command::Compact { reply, .. }) => {
+                    let _ = reply.send(Err(not_now()));
+                }
+                Some(Command::Drain | Command::Abort) | None => return true,
+            },
+        }
+    }
+}
 
 /// What was ordered while no session ran.
 enum Orders {

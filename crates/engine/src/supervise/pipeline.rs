@@ -1,7 +1,9 @@
 //! A pipeline: one source into one or several sinks. Each sink has its own life; the log is read once for all.
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
-use lakeward_core::{Bytes, Env, Error, ErrorKind, Result, Sink, Source};
+use lakeward_core::{Bytes, Env, Error, ErrorKind, Result, Retry, Sink, Source};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
@@ -14,6 +16,9 @@ use super::status::{Phase, Statuses};
 
 /// Orders that wait for one of several sinks.
 const ORDERS_MAX: usize = 8;
+
+/// When a stopped sink is tried again beside others that go on.
+const TRY_AGAIN_AFTER: Duration = Duration::from_secs(10);
 
 /// A sink of a pipeline.
 pub struct Landing {
@@ -66,12 +71,12 @@ impl Pipeline {
         self,
         mode: RunMode,
         take_over: bool,
-        control: mpsc::Receiver<Command>,
+        mut control: mpsc::Receiver<Command>,
     ) -> Result<RunEnd> {
         let (sources, options) = (vec![self.source], self.options);
         let mut contexts = contexts(sources, self.landings, &options, &self.statuses, mode);
         match contexts.pop() {
-            Some(context) => landing::run(context, take_over, control).await,
+            Some(context) => landing::run(&context, take_over, &mut control).await,
             None => Err(Error::new(ErrorKind::Bug, "a pipeline without a sink")),
         }
     }
@@ -102,20 +107,68 @@ impl Pipeline {
         for command in first {
             dispatch.give(command).await;
         }
+        let healthy = Arc::new(AtomicUsize::new(n));
         let mut sinks = JoinSet::new();
         for (context, receiver) in named {
-            sinks.spawn(async move {
-                let (name, status) = (context.env.name.clone(), Arc::clone(&context.status));
-                let end = landing::run(context, take_over, receiver).await;
-                status.update(|s| {
-                    s.phase = Phase::Ended;
-                    s.last_error = end.as_ref().err().map(ToString::to_string);
-                });
-                (name, end)
-            });
+            let beside = Beside { healthy: Arc::clone(&healthy), mode };
+            sinks.spawn(beside.run(context, take_over, receiver));
         }
         helpers.spawn(dispatch.run(control));
         all_ends(&mut sinks).await
+    }
+}
+
+/// One of several sinks.
+struct Beside {
+    /// How many sinks have neither ended nor stopped.
+    healthy: Arc<AtomicUsize>,
+    mode: RunMode,
+}
+
+impl Beside {
+    /// Runs the sink. While another one goes on, a sink that has stopped is tried again now and then: whoever mends its
+    /// lake need not disturb the others.
+    async fn run(
+        self,
+        context: Context,
+        take_over: bool,
+        mut control: mpsc::Receiver<Command>,
+    ) -> (String, Result<RunEnd>) {
+        let name = context.env.name.clone();
+        loop {
+            let end = landing::run(&context, take_over, &mut control).await;
+            let left = self.healthy.fetch_sub(1, Ordering::AcqRel) - 1;
+            let last_error = end.as_ref().err().map(ToString::to_string);
+            context.status.update(|s| (s.phase, s.last_error) = (Phase::Stopped, last_error));
+            match end {
+                Err(error) if left > 0 && self.may_be_mended(&error) => {
+                    tracing::error!(sink = name, %error, remedy = error.remedy(), "this sink has stopped; the others go on, the log is kept for it, and it is tried again now and then");
+                    if self.rest(&mut control).await {
+                        return (name, Err(error));
+                    }
+                    self.healthy.fetch_add(1, Ordering::AcqRel);
+                }
+                end => {
+                    context.status.update(|s| s.phase = Phase::Ended);
+                    return (name, end);
+                }
+            }
+        }
+    }
+
+    fn may_be_mended(&self, error: &Error) -> bool {
+        self.mode == RunMode::Follow && error.kind().retry() != Retry::Never
+    }
+
+    /// Whether the sink is to end instead of being tried again.
+    async fn rest(&self, control: &mut mpsc::Receiver<Command>) -> bool {
+        for _ in 0..TRY_AGAIN_AFTER.as_secs() {
+            let told = landing::rest(control, Duration::from_secs(1)).await;
+            if told || self.healthy.load(Ordering::Acquire) == 0 {
+                return true;
+            }
+        }
+        false
     }
 }
 
@@ -152,9 +205,6 @@ async fn all_ends(sinks: &mut JoinSet<(String, Result<RunEnd>)>) -> Result<RunEn
             Ok(RunEnd::Drained) => end = RunEnd::Drained,
             Ok(RunEnd::CaughtUp) => {}
             Err(error) => {
-                if !sinks.is_empty() {
-                    tracing::error!(sink = name, %error, remedy = error.remedy(), "this sink has stopped; the others go on, and the log is kept for it");
-                }
                 failed.get_or_insert(error.with("sink", name));
             }
         }

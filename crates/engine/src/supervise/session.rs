@@ -236,7 +236,10 @@ impl<'a> Session<'a> {
         };
         session.open_lanes(&state).await?;
         let phase = if session.finishing.is_some() { Phase::Recovering } else { Phase::Running };
-        cx.status.update(|s| s.phase = phase);
+        cx.status.update(|s| {
+            (s.phase, s.epoch) = (phase, state.epoch);
+            s.position = state.position.as_ref().map(ToString::to_string);
+        });
         Ok(session)
     }
 

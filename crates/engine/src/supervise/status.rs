@@ -18,6 +18,8 @@ pub enum Phase {
     Running,
     /// Waiting to try again after an error.
     Retrying,
+    /// One of several sinks, stopped by an error; it is tried again now and then while others go on.
+    Stopped,
     /// Finishing what was accepted.
     Draining,
     /// Ended.
