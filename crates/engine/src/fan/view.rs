@@ -7,8 +7,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use lakeward_core::{
-    ChangeBatch, ColumnId, Coverage, Fill, PartId, Position, SchemaChange, SourceEvent, TableId,
-    TableIdentity, TableSchema, TransactionId, TransactionInfo, TransactionRef,
+    ChangeBatch, Column, ColumnId, Coverage, Divergence, Fill, PartId, Position, SchemaChange,
+    SourceEvent, TableId, TableIdentity, TableSchema, TransactionId, TransactionInfo,
+    TransactionRef,
 };
 
 use crate::stream::held::keep_runs;
@@ -239,23 +240,39 @@ impl View {
         self.remember_fills(&change);
         let renamed = change.before.table != change.after.table;
         let from = self.known.remove(&table(&change.before));
-        let same = from.as_ref().is_some_and(|known| known.version == change.after.version);
+        let same = from.as_ref().is_some_and(|known| {
+            known.version == change.after.version && known.note == change.after.note
+        });
         self.known.insert(table(&change.after), Arc::clone(&change.after));
         if same {
             return;
         }
-        let change = match from {
-            Some(known) if !renamed => self.between(&known, &change.after),
-            _ => change,
-        };
-        out.push(SourceEvent::Schema(change));
+        match from {
+            Some(known) if !renamed && known.version != change.before.version => {
+                self.step(&known, &change.after, out);
+            }
+            _ => out.push(SourceEvent::Schema(change)),
+        }
     }
 
     /// Rows come under this schema now: the sink is told if it knows another.
     fn expect(&mut self, schema: &Arc<TableSchema>, out: &mut Vec<SourceEvent>) {
         let known = self.known.insert(table(schema), Arc::clone(schema));
         let Some(known) = known.filter(|known| known.version != schema.version) else { return };
-        out.push(SourceEvent::Schema(self.between(&known, schema)));
+        self.step(&known, schema, out);
+    }
+
+    /// A step that no single change of the log tells. Where a column id has another name on the other side, it cannot be
+    /// told a rename from an id that was given twice: the table is loaded again.
+    fn step(&self, known: &Arc<TableSchema>, after: &Arc<TableSchema>, out: &mut Vec<SourceEvent>) {
+        let renamed = |column: &Column| {
+            known.column(column.id).is_some_and(|(_, other)| other.name != column.name)
+        };
+        out.push(SourceEvent::Schema(self.between(known, after)));
+        if after.columns.iter().any(renamed) {
+            let why = Divergence::SchemaUnknown;
+            out.push(SourceEvent::Diverged { table: after.table.clone(), why });
+        }
     }
 
     fn between(&self, known: &Arc<TableSchema>, after: &Arc<TableSchema>) -> SchemaChange {

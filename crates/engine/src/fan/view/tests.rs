@@ -3,7 +3,7 @@ use std::time::UNIX_EPOCH;
 
 use arrow_array::{ArrayRef, Int64Array, RecordBatch};
 use arrow_schema::DataType;
-use lakeward_core::{Column, Divergence, Op, Run, TransactionEnd};
+use lakeward_core::{Op, Run, TransactionEnd};
 
 use super::*;
 
@@ -218,4 +218,25 @@ fn a_divergence_is_told_unless_the_sink_has_dealt_with_it() {
     let mut view = View::new(at(5), &[version(1)]);
     let log = [diverged(), commit(5), diverged(), commit(6), diverged()];
     assert_eq!(told(&mut view, log), ["diverged", "commit 6", "diverged"]);
+}
+
+#[test]
+fn column_ids_that_the_sink_knows_under_other_names_are_not_believed() {
+    let mut renamed = version(2).as_ref().clone();
+    renamed.columns[1].name = "other".into();
+    let TableSchema { table, identity, columns, key, note, .. } = renamed;
+    let renamed = Arc::new(TableSchema::new(table, identity, columns, key, note));
+    let mut view = View::new(at(5), &[Arc::clone(&renamed)]);
+    let log = [rows(&version(1), &[4], false), change(1, 2, None), rows(&version(2), &[6], false)];
+    assert_eq!(told(&mut view, log), ["2 to 2 columns", "diverged", "rows of [6] with 2 columns"]);
+    // A rename that the log itself tells is one.
+    let mut view = View::new(at(1), &[version(2)]);
+    let change = SchemaChange {
+        before: version(2),
+        after: renamed,
+        fill: vec![Fill::Null, Fill::Null],
+        transaction: None,
+    };
+    let log = [rows(&version(2), &[2], false), commit(2), SourceEvent::Schema(change)];
+    assert_eq!(told(&mut view, log).last().unwrap(), "2 to 2 columns");
 }
