@@ -241,10 +241,12 @@ impl<S: SourceServer, L: LakeTarget> World<S, L> {
         self.home.join(&self.options.state)
     }
 
-    /// Writes the definition and returns its path.
+    /// Writes the definition and returns its path. Another call may read the file at this moment.
     pub fn definition(&self) -> Result<PathBuf> {
         let path = self.home.join(format!("pipeline-{}.yaml", self.options.state));
-        fs::write(&path, self.definition_text())?;
+        let fresh = tempfile::NamedTempFile::new_in(&self.home)?;
+        fs::write(fresh.path(), self.definition_text())?;
+        fresh.persist(&path)?;
         Ok(path)
     }
 

@@ -33,23 +33,12 @@ def answer(request: dict) -> dict:
     return {"error": f"unknown verb {verb}"}
 
 
-def modern(request: dict) -> dict:
-    """A request that names no kinds means PostgreSQL and Iceberg."""
-    if "dsn" in request:
-        request["source"] = {"kind": "postgres", "dsn": request["dsn"]}
-        request.setdefault("lake", {"kind": "iceberg"})
-    if "warehouse" in request:
-        request["lake"] = {"kind": "iceberg", "folder": request["warehouse"]}
-        request["lakes"] = [request["lake"]]
-    return request
-
-
 def main() -> None:
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
     for line in sys.stdin:
         try:
-            reply = answer(modern(json.loads(line)))
+            reply = answer(json.loads(line))
         except Exception as error:  # told to the caller, who fails the test
             reply = {"error": f"{type(error).__name__}: {error}", "trace": traceback.format_exc()}
         print(json.dumps(reply, default=str), flush=True)

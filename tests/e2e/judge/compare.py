@@ -18,8 +18,7 @@ def differences(source: pa.Table, lake: pa.Table, key: list[str]) -> dict | None
     connection = duckdb.connect()
     connection.register("source", left)
     connection.register("lake", right)
-    missing = minus(connection, "source", "lake")
-    extra = minus(connection, "lake", "source")
+    missing, extra = surplus(connection)
     if missing.num_rows == 0 and extra.num_rows == 0:
         return None
     keys = [place for place, name in names.items() if name in key]
@@ -34,8 +33,19 @@ def differences(source: pa.Table, lake: pa.Table, key: list[str]) -> dict | None
     }
 
 
-def minus(connection: duckdb.DuckDBPyConnection, left: str, right: str) -> pa.Table:
-    return connection.execute(f"SELECT * FROM {left} EXCEPT ALL SELECT * FROM {right}").to_arrow_table()
+def surplus(connection: duckdb.DuckDBPyConnection) -> tuple[pa.Table, pa.Table]:
+    """Rows that the source has more often, and rows that the lake has more often, each as often as that."""
+    both = "SELECT *, 1 AS more FROM source UNION ALL SELECT *, -1 FROM lake"
+    rows = connection.execute(f"SELECT * EXCLUDE more, sum(more) AS more FROM ({both}) GROUP BY ALL HAVING sum(more) <> 0")
+    found = rows.to_arrow_table()
+    counts = [int(count) for count in found.column("more").to_pylist()]
+    found = found.drop_columns(["more"])
+    return (repeated(found, counts), repeated(found, [-count for count in counts]))
+
+
+def repeated(rows: pa.Table, counts: list[int]) -> pa.Table:
+    """Each row as often as its count says; not at all below 1."""
+    return rows.take(pa.array([row for row, count in enumerate(counts) for _ in range(count)], pa.int64()))
 
 
 def changed_columns(connection, missing: pa.Table, extra: pa.Table, keys: list[str], names: dict) -> list[str]:

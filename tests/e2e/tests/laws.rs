@@ -144,6 +144,7 @@ macro_rules! pair {
                 lost_log => bad_input::lost_log::<_, Lake>;
                 server_restarts => log::server_restarts::<_, Lake>;
                 log_readers_are_ended => log::log_readers_are_ended::<_, Lake>;
+                prepared_transactions => log::prepared_transactions::<_, Lake>;
             }
 
             all! { $turn shared:
@@ -166,7 +167,6 @@ macro_rules! pair {
                 tables_without_a_key => traps::tables_without_a_key::<_, Lake>;
                 resync_of_one_table => traps::resync_of_one_table::<_, Lake>;
                 log_gets_new_files => log::log_gets_new_files::<_, Lake>;
-                prepared_transactions => log::prepared_transactions::<_, Lake>;
                 changes_logged_as_statements => log::changes_logged_as_statements::<_, Lake>;
                 idle_position_moves => limits::idle_position_moves::<_, Lake>;
                 missing_table => bad_input::missing_table::<_, Lake>;

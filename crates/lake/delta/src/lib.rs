@@ -22,7 +22,6 @@ mod features;
 mod folder;
 mod log;
 mod maintain;
-mod naming;
 mod open;
 mod schema;
 mod sink;

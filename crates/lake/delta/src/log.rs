@@ -183,7 +183,8 @@ impl Log {
         Ok(Some(Commit { actions: parse(&path, &content)?, print: print(&content) }))
     }
 
-    fn missing(&self, version: u64) -> Error {
+    /// The error for a commit that should be there.
+    pub(crate) fn missing(&self, version: u64) -> Error {
         Error::new(ErrorKind::Corrupt, "a commit of the table's log is missing")
             .with("file", self.commit_path(version))
             .remedied("restore that file, or drop the table and `lakeward resync` it")

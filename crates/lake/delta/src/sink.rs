@@ -8,7 +8,7 @@ use lakeward_core::{
     CheckReport, Env, Finding, LedgerStore, Result, Severity, Sink, SinkKind, SinkTable, Slot,
     TableId, TableSchema,
 };
-use lakeward_files::{Store, StoreLedger};
+use lakeward_files::{Origin, Store, StoreLedger};
 use uuid::Uuid;
 
 use crate::commit::{Committer, delete_quietly};
@@ -17,7 +17,7 @@ use crate::log::{Log, copy_folder, copy_of};
 use crate::open::owned_shape;
 use crate::schema::Growth;
 use crate::table::DeltaTable;
-use crate::{folder, naming, vectors};
+use crate::{folder, vectors};
 
 /// The Delta sink.
 pub struct Delta {
@@ -126,7 +126,10 @@ impl Sink for Delta {
         for path in self.store.list(folder).await? {
             let name =
                 path.strip_prefix(folder.as_str()).unwrap_or_default().trim_start_matches('/');
-            if copy_of(name).is_some() || naming::origin(name).is_some() {
+            if copy_of(name).is_some()
+                || Origin::of(name).is_some()
+                || vectors::origin(name).is_some()
+            {
                 self.store.delete(&path).await?;
             }
         }

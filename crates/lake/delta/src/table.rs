@@ -4,14 +4,13 @@
 use std::sync::Arc;
 
 use lakeward_core::{CommitMark, Error, ErrorKind, Result, Slot, TableSchema};
-use lakeward_files::{EpochOptions, EpochWriter, Head, TableLayout};
+use lakeward_files::{EpochOptions, EpochWriter, Head, Stem, TableLayout, is_superseded};
 use tokio::task::JoinSet;
 
 use crate::checkpoint;
 use crate::commit::{Committer, Fate, Trace, delete_quietly, now_ms};
 use crate::content;
 use crate::log::{Log, copy_folder};
-use crate::naming::Stem;
 use crate::open::{Opened, is_promoted, layout, owned_shape};
 use crate::schema::Shape;
 use crate::state::{Changed, State};
@@ -49,8 +48,8 @@ pub(crate) struct DeltaTable {
     pub(crate) suspects: Vec<Suspect>,
     /// Grows when the files of `content` are numbered anew: work planned before does not fit any more.
     pub(crate) numbering: u64,
-    /// Held by a compaction as long as its files wait for their commit.
-    pub(crate) compacting: Arc<()>,
+    /// The mark that the table had when it was opened.
+    opened: Option<CommitMark>,
     /// Expiry has dealt with all versions below this one.
     pub(crate) expired_to: u64,
     /// Checkpoints being written; at most one.
@@ -95,12 +94,14 @@ impl DeltaTable {
             wrote: false,
             suspects: Vec::new(),
             numbering: 0,
-            compacting: Arc::new(()),
+            opened: None,
             expired_to: 0,
             checkpoints: JoinSet::new(),
         };
         if let Some(state) = opened.state {
             table.reindex(&state).await?;
+            // A table that was set back has no mark to go by.
+            table.opened = state.mark().ok().flatten();
             table.state = Some(state);
         }
         table.name_files();
@@ -236,7 +237,7 @@ impl DeltaTable {
 
     /// New files carry the writer, the generation and the earliest epoch that they can belong to.
     pub(crate) fn name_files(&mut self) {
-        let stem = self.stem().data();
+        let stem = self.stem().staged();
         self.writer.name_files(stem);
     }
 
@@ -253,6 +254,12 @@ impl DeltaTable {
 
     pub(crate) fn mark(&self) -> Result<Option<CommitMark>> {
         self.state.as_ref().map_or(Ok(None), State::mark)
+    }
+
+    /// Whether another writer of the pipeline has the table now: upkeep that was begun here must be given up.
+    pub(crate) fn is_superseded(&self) -> Result<bool> {
+        let now = self.mark()?;
+        Ok(is_superseded(now.as_ref(), self.opened.as_ref(), &self.committer.writer))
     }
 
     pub(crate) fn base(&self) -> Option<u64> {

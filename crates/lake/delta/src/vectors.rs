@@ -1,15 +1,14 @@
 //! Deletion vectors in files: several vectors in one object, named by the UUID that the log spells in base 85.
 //!
-//! The UUID is of version 8: it begins with the epoch, then the copy's generation, then a fingerprint of the writer, so that
-//! whoever finds the file can tell whose work it was. Deliberately absent: the vector's own bytes (`lakeward-files`).
+//! The UUID is of version 8 and holds what a data file's name holds: the first epoch that the file can belong to and the
+//! generation, so that whoever finds it can tell whether somebody may still be about to commit it. Deliberately absent: the vector's own bytes (`lakeward-files`).
 use bytes::{BufMut as _, Bytes, BytesMut};
 use lakeward_core::{Error, ErrorKind, Result};
-use lakeward_files::{DeletionVector, Store};
+use lakeward_files::{DeletionVector, Origin, Stem, Store};
 use roaring::{RoaringBitmap, RoaringTreemap};
-use uuid::Uuid;
+use uuid::{Builder, Uuid};
 
 use crate::action::Vector;
-use crate::naming::Stem;
 
 /// The first byte of a file of deletion vectors.
 const FORMAT: u8 = 1;
@@ -28,7 +27,7 @@ pub(crate) async fn write(
     stem: &Stem,
     rows: &[RoaringBitmap],
 ) -> Result<(String, Vec<Vector>)> {
-    let id = stem.vector_id();
+    let id = new_id(stem);
     let mut content = BytesMut::new();
     content.put_u8(FORMAT);
     let mut vectors = Vec::with_capacity(rows.len());
@@ -69,7 +68,7 @@ pub(crate) async fn read(store: &Store, folder: &str, vector: &Vector) -> Result
             if store.size(&path).await?.is_none_or(|bytes| bytes < end) {
                 return Err(corrupt(&path));
             }
-            let blobs = store.get_ranges(&path, &[from..end]).await?;
+            let blobs = store.get_ranges(&path, std::slice::from_ref(&(from..end))).await?;
             let blob = blobs.first().map(Bytes::as_ref).unwrap_or_default();
             DeletionVector::decode(blob).map_err(|e| e.with("file", &path))?
         }
@@ -109,6 +108,34 @@ fn inline(vector: &Vector) -> Result<RoaringTreemap> {
     blob.extend_from_slice(&body);
     blob.put_u32(crc32fast::hash(&body));
     DeletionVector::decode(&blob)
+}
+
+/// 48 bits of epoch, 12 of the writer's fingerprint, 30 of generation, the rest random.
+fn new_id(stem: &Stem) -> Uuid {
+    let random = Uuid::new_v4().as_u128() as u32;
+    let print = stem
+        .writer
+        .bytes()
+        .fold(0x811c_9dc5u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    let bits = u128::from(stem.epoch) << 80
+        | u128::from(print & 0xfff) << 64
+        | u128::from(stem.generation & 0x3fff_ffff) << 32
+        | u128::from(random);
+    Builder::from_custom_bytes(bits.to_be_bytes()).into_uuid()
+}
+
+/// What the name of a vector file of ours tells, but for its writer; `None` when it is none of ours.
+pub(crate) fn origin(path: &str) -> Option<Origin<'static>> {
+    let name = path.rsplit('/').next()?;
+    let id = name.strip_prefix("deletion_vector_")?.strip_suffix(".bin")?;
+    let id = Uuid::parse_str(id).ok().filter(|id| id.get_version_num() == 8)?;
+    let bits = id.as_u128();
+    Some(Origin {
+        writer: "",
+        generation: (bits >> 32) as u32 & 0x3fff_ffff,
+        epoch: (bits >> 80) as u64,
+        compacted: false,
+    })
 }
 
 fn file_name(prefix: &str, id: Uuid) -> String {
@@ -177,6 +204,17 @@ mod tests {
             "ab/deletion_vector_d2c639aa-8816-431a-aaf6-d3fe2512ff61.bin"
         );
         assert!(path(&vector("short")).is_err());
+    }
+
+    #[test]
+    fn a_name_tells_epoch_and_generation() {
+        let stem = Stem { writer: "w".into(), generation: 70_000, epoch: 1 << 40 };
+        let name = format!("ab/{}", file_name("", new_id(&stem)));
+        let found = origin(&name).unwrap();
+        assert_eq!((found.generation, found.epoch), (70_000, 1 << 40));
+        assert_ne!(new_id(&stem), new_id(&stem));
+        let foreign = file_name("", Uuid::new_v4());
+        assert_eq!([origin(&foreign), origin("x.parquet"), origin("")], [None; 3]);
     }
 
     #[tokio::test]

@@ -188,7 +188,8 @@ async fn describe(session: &mut Conn, condition: &str) -> Result<Vec<Described>>
         };
         found.insert(table, described);
     }
-    let sql = format!("{COLUMNS} WHERE {condition} ORDER BY TABLE_SCHEMA, TABLE_NAME, ORDINAL_POSITION");
+    let sql =
+        format!("{COLUMNS} WHERE {condition} ORDER BY TABLE_SCHEMA, TABLE_NAME, ORDINAL_POSITION");
     for row in rows(session, &sql).await? {
         if let Some(described) = found.get_mut(&table_id(&row)?) {
             described.columns.push(column(&row)?);
@@ -322,7 +323,8 @@ pub(crate) async fn row(session: &mut Conn, sql: &str) -> Result<Row> {
 /// A cell of a catalogue query, by its place.
 pub(crate) fn cell<T: FromValue>(row: &Row, at: usize) -> Result<T> {
     let unexpected = || {
-        Error::new(ErrorKind::Bug, "a catalogue query gave another type than expected").with("column", at)
+        Error::new(ErrorKind::Bug, "a catalogue query gave another type than expected")
+            .with("column", at)
     };
     let given: Result<T, FromValueError> = row.get_opt(at).ok_or_else(unexpected)?;
     given.map_err(|_| unexpected())

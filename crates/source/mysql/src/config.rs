@@ -184,7 +184,8 @@ fn glob(pattern: &[u8], text: &[u8]) -> bool {
 }
 
 /// The server's own databases, which nobody follows.
-pub const SYSTEM_DATABASES: [&str; 4] = ["information_schema", "mysql", "performance_schema", "sys"];
+pub const SYSTEM_DATABASES: [&str; 4] =
+    ["information_schema", "mysql", "performance_schema", "sys"];
 
 /// Which tables are followed.
 #[derive(Debug, Clone)]
@@ -271,7 +272,8 @@ fn default_server_id(pipeline: &str) -> u32 {
 /// Settings for tests, with some options replaced.
 #[cfg(test)]
 pub(crate) fn settings_with(change: serde_json::Value) -> Arc<Settings> {
-    let mut options = serde_json::json!({"host": "127.0.0.1", "user": "root", "tables": ["shop.*"]});
+    let mut options =
+        serde_json::json!({"host": "127.0.0.1", "user": "root", "tables": ["shop.*"]});
     if let (Some(options), serde_json::Value::Object(change)) = (options.as_object_mut(), change) {
         options.extend(change);
     }

@@ -51,9 +51,10 @@ pub(crate) async fn cascades(session: &mut Conn, table: &TableId) -> Result<bool
 fn has_cascade(ddl: &str) -> bool {
     let constraints = ddl.lines().map(str::trim_start).filter(|l| l.starts_with("CONSTRAINT "));
     constraints.filter_map(|line| line.rsplit_once(" REFERENCES ")).any(|(_, rules)| {
-        ["CASCADE", "SET NULL", "SET DEFAULT"]
-            .iter()
-            .any(|act| rules.contains(&format!("ON DELETE {act}")) || rules.contains(&format!("ON UPDATE {act}")))
+        ["CASCADE", "SET NULL", "SET DEFAULT"].iter().any(|act| {
+            rules.contains(&format!("ON DELETE {act}"))
+                || rules.contains(&format!("ON UPDATE {act}"))
+        })
     })
 }
 
@@ -128,9 +129,13 @@ mod tests {
     #[test]
     fn only_constraints_cascade() {
         let ddl = |constraint: &str| {
-            format!("CREATE TABLE `t` (\n  `a` int COMMENT ' REFERENCES ON DELETE CASCADE',\n  {constraint}\n)")
+            format!(
+                "CREATE TABLE `t` (\n  `a` int COMMENT ' REFERENCES ON DELETE CASCADE',\n  {constraint}\n)"
+            )
         };
-        let fk = |rules: &str| ddl(&format!("CONSTRAINT `c` FOREIGN KEY (`a`) REFERENCES `p` (`id`){rules}"));
+        let fk = |rules: &str| {
+            ddl(&format!("CONSTRAINT `c` FOREIGN KEY (`a`) REFERENCES `p` (`id`){rules}"))
+        };
         assert!(has_cascade(&fk(" ON DELETE CASCADE")));
         assert!(has_cascade(&fk(" ON DELETE RESTRICT ON UPDATE SET NULL")));
         assert!(!has_cascade(&fk("")));

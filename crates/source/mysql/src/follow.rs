@@ -201,7 +201,10 @@ pub fn altered(told: &TableSchema, alter: &Alter) -> TableSchema {
         told.columns.iter().filter(|c| !dropped(&c.name) || in_key(&c.name)).collect();
     let columns: Vec<Column> = kept
         .iter()
-        .map(|c| Column { name: renamed(&c.name).unwrap_or_else(|| c.name.clone()), ..(*c).clone() })
+        .map(|c| Column {
+            name: renamed(&c.name).unwrap_or_else(|| c.name.clone()),
+            ..(*c).clone()
+        })
         .collect();
     let key: Option<Vec<u32>> = told
         .key_columns()

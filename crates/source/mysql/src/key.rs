@@ -145,7 +145,9 @@ fn literal(kind: &Kind, text: &str) -> Result<String> {
             let at = labels.iter().position(|label| label == text).ok_or_else(changed)?;
             Ok((at + 1).to_string())
         }
-        Kind::Set(labels) => set_bits(labels, text).map(|bits| bits.to_string()).ok_or_else(changed),
+        Kind::Set(labels) => {
+            set_bits(labels, text).map(|bits| bits.to_string()).ok_or_else(changed)
+        }
         Kind::Json | Kind::Geometry => {
             Err(Error::new(ErrorKind::Unsupported, "a key of a type that has no order"))
         }
@@ -258,7 +260,8 @@ mod tests {
         assert_eq!(of("float", "1e-1").unwrap(), "1e-1");
         let uuid = of("uuid", "00112233445566778899aabbccddeeff").unwrap();
         assert_eq!(uuid, "'00112233-4455-6677-8899-aabbccddeeff'");
-        for (declared, text) in [("int", "1 OR 1"), ("int", ""), ("date", "'"), ("binary(1)", "x'")] {
+        for (declared, text) in [("int", "1 OR 1"), ("int", ""), ("date", "'"), ("binary(1)", "x'")]
+        {
             assert_eq!(of(declared, text).unwrap_err().kind(), ErrorKind::Corrupt, "{declared}");
         }
         assert_eq!(of("enum('a')", "z").unwrap_err().kind(), ErrorKind::Conflict);

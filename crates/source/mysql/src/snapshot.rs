@@ -10,9 +10,7 @@ use std::time::Duration;
 use arrow_array::RecordBatch;
 use async_trait::async_trait;
 use futures::StreamExt;
-use lakeward_core::{
-    Chunk, ChunkReader, Error, ErrorKind, Position, Result, TableId, TableSchema,
-};
+use lakeward_core::{Chunk, ChunkReader, Error, ErrorKind, Position, Result, TableId, TableSchema};
 use mysql_async::prelude::{Query, Queryable, WithParams};
 use mysql_async::{Conn, Row};
 use tokio::sync::mpsc;
@@ -185,7 +183,6 @@ async fn prepared(session: &mut Conn) -> Result<Vec<Vec<u8>>> {
 }
 
 async fn run(session: &mut Conn, sql: &str) -> Result<()> {
-
     session.query_drop(sql).await.map_err(sql_error)
 }
 
@@ -249,7 +246,10 @@ async fn read(
     drop(found);
     hand_on(&mut rows, out).await?;
     if rows.nulled() > 0 {
-        tracing::warn!(values = rows.nulled(), "values that have no place in the lake were read as NULL");
+        tracing::warn!(
+            values = rows.nulled(),
+            "values that have no place in the lake were read as NULL"
+        );
     }
     run(&mut session, "COMMIT").await?;
     session.give_back();

@@ -85,7 +85,8 @@ impl Tables {
 
     /// Begins anew with what the engine knows. Of two schemas of one name the later counts: it is that of the newer copy.
     pub fn seed(&self, known: &[Arc<TableSchema>]) {
-        let entry = |schema: &Arc<TableSchema>| (schema.table.clone(), Entry::new(Arc::clone(schema)));
+        let entry =
+            |schema: &Arc<TableSchema>| (schema.table.clone(), Entry::new(Arc::clone(schema)));
         *self.entries() = known.iter().map(entry).collect();
     }
 
@@ -224,7 +225,11 @@ fn look_of(columns: &[LogColumn], told: &TableSchema, charsets: &Charsets) -> Lo
         match Kind::of_log(column, charsets) {
             _ if known.contains(name) => look.ignored.push(name.clone()),
             Ok(kind) => {
-                look.columns.push(ColumnNow { name: name.clone(), kind, nullable: column.nullable });
+                look.columns.push(ColumnNow {
+                    name: name.clone(),
+                    kind,
+                    nullable: column.nullable,
+                });
             }
             Err(unsupported) => {
                 tracing::warn!(table = %told.table, column = name, %unsupported, "a column is left out");
@@ -232,7 +237,8 @@ fn look_of(columns: &[LogColumn], told: &TableSchema, charsets: &Charsets) -> Lo
             }
         }
     }
-    let mut key: Vec<_> = columns.iter().filter_map(|c| Some((c.in_key?, c.name.clone()?))).collect();
+    let mut key: Vec<_> =
+        columns.iter().filter_map(|c| Some((c.in_key?, c.name.clone()?))).collect();
     key.sort_unstable();
     look.key = key.into_iter().map(|(_, name)| name).collect();
     look
@@ -249,9 +255,10 @@ fn slot(column: &LogColumn, schema: &TableSchema, charsets: &Charsets) -> Option
 /// A name for a table that no other table has had, under this name or another.
 fn new_identity(table: &TableId, seen: &str) -> TableIdentity {
     let parts = [table.namespace.as_bytes(), table.name.as_bytes(), seen.as_bytes()];
-    let hash = parts.into_iter().flatten().chain(&[0]).fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
+    let hash =
+        parts.into_iter().flatten().chain(&[0]).fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+        });
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as u64;
     TableIdentity(format!("{hash:016x}{now:016x}"))
 }

@@ -8,6 +8,7 @@
 //! One way from a value to a cell, so that the same value gives the same array whatever brought it. Knows nothing of
 //! tables, of the log's bytes or of the catalogue.
 mod builder;
+mod bytes;
 mod charset;
 mod civil;
 mod declared;
@@ -90,11 +91,7 @@ pub fn builders(
                     .with("column", &column.name)
             })?;
             let is_key = schema.key.contains(&(index as u32));
-            ColumnBuilder::new(
-                &kind,
-                &column.data_type,
-                policy == Unrepresentable::Null && !is_key,
-            )
+            ColumnBuilder::new(&kind, &column.data_type, policy == Unrepresentable::Null && !is_key)
         })
         .collect()
 }

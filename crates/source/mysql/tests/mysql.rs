@@ -3,6 +3,7 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    clippy::print_stdout,
     missing_docs,
     unreachable_pub,
     reason = "tests may panic"
@@ -14,6 +15,8 @@ mod chunks;
 mod findings;
 #[path = "mysql/load.rs"]
 mod load;
+#[path = "mysql/handover.rs"]
+mod handover;
 #[path = "mysql/log.rs"]
 mod log;
 #[path = "mysql/log_damage.rs"]

@@ -35,14 +35,7 @@ pub async fn law<S: SourceServer, L: LakeTarget>(source: Arc<S>, judge: &mut Jud
     let world = World::<S, L>::create(source, "foreign").await?;
     open_shop(&world, SIZE).await?;
     world.catch_up().await?;
-    let plan = Plan {
-        seed,
-        writers: 1,
-        size: SIZE,
-        pause: PACE,
-        ddl_pause: None,
-        large_rows: 0,
-    };
+    let plan = Plan { seed, writers: 1, size: SIZE, pause: PACE, ddl_pause: None, large_rows: 0 };
     let drive = Drive::start(world.source.as_ref(), &world.database, &plan).await?;
     let mut running = world.follow()?;
     for lake in world.lake.lakes() {
@@ -87,7 +80,10 @@ async fn rewrite<S: SourceServer, L: LakeTarget>(
             }
         }
         if running.ended() {
-            fail!("the product ended beside a foreign writer; evidence: {}", world.home().display());
+            fail!(
+                "the product ended beside a foreign writer; evidence: {}",
+                world.home().display()
+            );
         }
     }
     if replaced.len() < TABLES_MIN {
@@ -108,7 +104,10 @@ async fn read_by_spark<S: SourceServer, L: LakeTarget>(
     let verdict = verdict.ensure();
     let verdict = verdict.map_err(|e| format!("{e}\nevidence: {}", world.home().display()))?;
     for left in verdict.answer["left_out"].as_array().into_iter().flatten() {
-        println!("{title}: not seen by spark: {}.{}: {}", left["table"], left["column"], left["why"]);
+        println!(
+            "{title}: not seen by spark: {}.{}: {}",
+            left["table"], left["column"], left["why"]
+        );
     }
     println!(
         "{title}: {} tables, {} rows agree, read by {}",

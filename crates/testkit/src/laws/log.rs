@@ -85,7 +85,8 @@ pub async fn log_gets_new_files<S: SourceServer, L: LakeTarget>(source: Arc<S>) 
 }
 
 /// A transaction is prepared, and ends only after the product has died and come again; one is
-/// committed, another one rolled back.
+/// committed, another one rolled back. Needs a server of its own: while one is prepared, others may
+/// not be followed from new.
 pub async fn prepared_transactions<S: SourceServer, L: LakeTarget>(source: Arc<S>) -> Result<()> {
     if !World::<S, L>::needs(&source, Ability::PreparesTransactions, "prepared_transactions") {
         return Ok(());
@@ -98,7 +99,7 @@ pub async fn prepared_transactions<S: SourceServer, L: LakeTarget>(source: Arc<S
         let mut session = world.session().await?;
         let rows = format!(
             "$begin_prepared; INSERT INTO t SELECT i + {from}, 'prepared' FROM $series(1, 500); \
-             UPDATE t SET v = 'by prepared {round}' WHERE id = 7; DELETE FROM t WHERE id = 100 + {round}; $prepare"
+             UPDATE t SET v = 'by prepared {round}' WHERE id = 19; DELETE FROM t WHERE id = 109 + 10 * {round}; $prepare"
         );
         session.run(&rows).await?;
         drop(session);

@@ -1,6 +1,4 @@
 //! Compaction: rows of worn and small files move into new ones; deletes that came meanwhile move with them.
-use std::sync::Arc;
-
 use async_trait::async_trait;
 use lakeward_core::kill::{self, KillPoint};
 use lakeward_core::{Result, Upkeep, UpkeepDone, UpkeepOutcome, UpkeepPolicy};
@@ -20,14 +18,12 @@ pub(super) struct Work {
     table: String,
     /// The numbering of files under which it was planned.
     numbering: u64,
-    running: Arc<()>,
 }
 
 /// A finished compaction that waits for its commit.
 pub(super) struct Done {
     compacted: Compacted,
     numbering: u64,
-    _running: Arc<()>,
 }
 
 /// What is worth rewriting now, if anything is.
@@ -50,7 +46,6 @@ pub(super) fn plan(table: &DeltaTable, policy: &UpkeepPolicy) -> Option<Work> {
         store: table.committer.store.clone(),
         table: table.committer.table.to_string(),
         numbering: table.numbering,
-        running: Arc::clone(&table.compacting),
     })
 }
 
@@ -64,7 +59,7 @@ impl Upkeep for Work {
     async fn run(self: Box<Self>) -> Result<UpkeepDone> {
         let compacted = self.compaction.run(&self.store).await?;
         kill::reached(KillPoint::CompactStage);
-        let done = Done { compacted, numbering: self.numbering, _running: self.running };
+        let done = Done { compacted, numbering: self.numbering };
         Ok(super::finished(super::Done::Compaction(Box::new(done))))
     }
 }
@@ -74,10 +69,10 @@ pub(super) async fn commit(table: &mut DeltaTable, done: Done) -> Result<UpkeepO
     let store = table.committer.store.clone();
     for _ in 0..ATTEMPTS {
         table.refresh().await?;
-        if !are_there(&store, &done.compacted).await? {
+        if table.is_superseded()? {
             done.compacted.abandon(&store).await?;
             return Ok(UpkeepOutcome::Dropped(
-                "a newer writer took its files for left over".into(),
+                "another writer of the pipeline has the table".into(),
             ));
         }
         let Some(late) = late_deletes(table, &done) else {
@@ -114,16 +109,6 @@ pub(super) async fn commit(table: &mut DeltaTable, done: Done) -> Result<UpkeepO
     }
     done.compacted.abandon(&store).await?;
     Ok(UpkeepOutcome::Dropped("other writers of the table were always faster".into()))
-}
-
-/// A newer writer that found the files before their commit may have deleted them: it takes this one for dead.
-async fn are_there(store: &Store, compacted: &Compacted) -> Result<bool> {
-    for file in &compacted.files {
-        if store.size(&file.path).await?.is_none() {
-            return Ok(false);
-        }
-    }
-    Ok(true)
 }
 
 /// `None` when a source file is gone, or the files were numbered anew since the plan.

@@ -4,20 +4,18 @@
 //! noted for a crash: what is left is found again by looking. A file that no version ever named goes only when its name says that
 //! nobody can be about to commit it. Files of other writers that no version named stay.
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use lakeward_core::kill::{self, KillPoint};
-use lakeward_core::{Result, Slot, Upkeep, UpkeepDone, UpkeepOutcome, UpkeepPolicy};
-use lakeward_files::Store;
+use lakeward_core::{CommitMark, Result, Slot, Upkeep, UpkeepDone, UpkeepOutcome, UpkeepPolicy};
+use lakeward_files::{Origin, Store};
 
-use crate::action::{Action, Add};
+use crate::action::{Action, Add, Remove};
 use crate::checkpoint;
 use crate::commit::now_ms;
 use crate::content::log_path;
 use crate::log::{Listing, Log, copy_of};
-use crate::naming::{self, Origin};
 use crate::state::{State, in_order};
 use crate::table::DeltaTable;
 use crate::vectors;
@@ -38,16 +36,7 @@ pub(super) struct Work {
     /// The newest of them.
     newest: u64,
     head: u64,
-    owner: Owner,
-}
-
-/// What tells files that nobody is about to commit.
-#[derive(Debug, Clone, Copy)]
-struct Owner {
-    generation: u32,
-    epoch: u64,
-    /// A compaction's files wait for their commit.
-    compacting: bool,
+    mark: Option<CommitMark>,
 }
 
 /// A finished expiry that waits for its end.
@@ -69,7 +58,10 @@ pub(super) async fn plan(table: &DeltaTable, policy: &UpkeepPolicy) -> Result<Op
     let listing = table.log.list().await?;
     let there: Vec<u64> = listing.commits.keys().copied().collect();
     let young = first_young(&table.log, &there, policy.retain).await?;
-    let kept = kept(&there, young, state.version, policy);
+    let Some(oldest) = listing.oldest_readable() else { return Ok(None) };
+    let mut kept = kept(&there, young, state.version, policy);
+    // What a version needs that cannot be read any more, nobody can tell.
+    kept.retain(|version| *version >= oldest);
     let versions: Vec<u64> = there.iter().copied().filter(|v| !kept.contains(v)).collect();
     let (enough, since) = match policy.force_expire {
         true => (1, 0),
@@ -77,8 +69,6 @@ pub(super) async fn plan(table: &DeltaTable, policy: &UpkeepPolicy) -> Result<Op
     };
     let new = versions.iter().filter(|v| **v >= since).count();
     let Some(newest) = versions.last().filter(|_| new >= enough) else { return Ok(None) };
-    let (generation, epoch) = state.progress().unwrap_or((1, 0));
-    let compacting = Arc::strong_count(&table.compacting) > 1;
     Ok(Some(Work {
         store: table.committer.store.clone(),
         log: table.log.clone(),
@@ -89,7 +79,7 @@ pub(super) async fn plan(table: &DeltaTable, policy: &UpkeepPolicy) -> Result<Op
         listing,
         kept,
         head: state.version,
-        owner: Owner { generation, epoch, compacting },
+        mark: state.mark()?,
     }))
 }
 
@@ -138,72 +128,72 @@ impl Upkeep for Work {
         if let Some((at, parts)) = start {
             let state = checkpoint::read(&self.store, &parts.paths).await?.end(at);
             state.iter().flat_map(|s| s.files.values()).try_for_each(|add| walk.add(add, at))?;
+            state.iter().flat_map(|s| s.gone.values()).try_for_each(|gone| walk.gone(gone))?;
             version = at + 1;
         }
         while version <= self.head {
-            if let Some(commit) = self.log.read(version).await? {
-                walk.commit(version, commit.actions)?;
-            }
+            let commit = self.log.read(version).await?;
+            let commit = commit.ok_or_else(|| self.log.missing(version))?;
+            walk.commit(version, commit.actions)?;
             version += 1;
         }
         let mut named = walk.end();
-        self.copies(&mut named).await?;
+        let listed = self.store.list(&self.folder).await?;
+        let copies = self.copies(&listed, &mut named).await?;
         let log_files = start.map(|(at, _)| self.listing.below(at)).unwrap_or_default();
-        let files = self.useless(&named).await?;
+        let useless =
+            |path: &String| self.is_useless(log_path(&self.folder, path), &named, &copies);
+        let files = listed.into_iter().filter(useless).collect();
         let done = Done { versions: self.versions, newest: self.newest, log_files, files };
         Ok(super::finished(super::Done::Expiry(done)))
     }
 }
 
 impl Work {
-    /// What running copies have is needed.
-    async fn copies(&self, named: &mut Named) -> Result<()> {
-        let listed = self.store.list(&self.folder).await?;
+    /// What running copies have is needed. Their marks.
+    async fn copies(&self, listed: &[String], named: &mut Named) -> Result<Vec<CommitMark>> {
         let generations: BTreeSet<u32> =
             listed.iter().filter_map(|path| copy_of(log_path(&self.folder, path))).collect();
-        for generation in generations.into_iter().filter(|g| *g > self.owner.generation) {
+        let mut marks = Vec::new();
+        for generation in generations.into_iter().filter(|g| !self.is_promoted(*g)) {
             let log = Log::new(self.store.clone(), &self.folder, Slot::Copy(generation));
-            let copy = log.load().await?;
-            for add in copy.iter().flat_map(|state| state.files.values()) {
+            let Some(copy) = log.load().await? else { continue };
+            marks.extend(copy.mark()?);
+            for add in copy.files.values() {
                 named.needed.extend(objects(add)?);
             }
         }
-        Ok(())
+        Ok(marks)
     }
 
-    /// Files of the folder that no kept version needs and that nobody is about to commit.
-    async fn useless(&self, named: &Named) -> Result<Vec<String>> {
-        let mut paths = self.store.list(&self.folder).await?;
-        paths.retain(|path| {
-            let name = log_path(&self.folder, path);
-            if name.starts_with("_delta_log/") || named.needed.contains(name) {
-                return false;
-            }
-            match copy_of(name) {
-                // The log of a copy that was promoted.
-                Some(generation) => generation <= self.owner.generation,
-                None => {
-                    named.past.contains(name)
-                        || naming::origin(name).is_some_and(|origin| self.owner.is_past(origin))
-                }
-            }
-        });
-        Ok(paths)
+    /// Whether the copy of this generation is the visible table, or one that came after it.
+    fn is_promoted(&self, generation: u32) -> bool {
+        self.mark.as_ref().is_some_and(|mark| generation <= mark.generation)
     }
-}
 
-impl Owner {
-    /// Whether the table's head has moved past all that could have named such a file.
-    fn is_past(self, file: Origin) -> bool {
-        if file.compacted && self.compacting {
+    /// Whether no kept version needs a file, and nobody is about to commit it.
+    fn is_useless(&self, name: &str, named: &Named, copies: &[CommitMark]) -> bool {
+        if name.starts_with("_delta_log/") || named.needed.contains(name) {
             return false;
         }
-        file.generation < self.generation
-            || (file.generation == self.generation && file.epoch <= self.epoch)
+        if let Some(generation) = copy_of(name) {
+            return self.is_promoted(generation);
+        }
+        let origin = || Origin::of(name).or_else(|| vectors::origin(name));
+        let is_past = |mark| origin().is_some_and(|origin| origin.is_past(mark, copies));
+        named.past.contains(name) || self.mark.as_ref().is_some_and(is_past)
     }
 }
 
 impl Listing {
+    /// The oldest version from which on the log can be followed.
+    fn oldest_readable(&self) -> Option<u64> {
+        if self.commits.contains_key(&0) {
+            return Some(0);
+        }
+        self.whole_checkpoints().next().map(|(version, _)| version)
+    }
+
     /// Paths of commits and checkpoints below a version, ascending.
     fn below(&self, version: u64) -> Vec<String> {
         let commits = self.commits.range(..version).map(|(v, path)| (*v, path.clone()));
@@ -248,16 +238,21 @@ impl<'a> Walk<'a> {
         for action in in_order(actions) {
             if let Some(remove) = &action.remove {
                 self.close(&remove.path, version);
-                // A table may name files that it had before the log begins.
-                let vector = remove.deletion_vector.as_ref().map(vectors::path).transpose()?;
-                self.named.past.extend(vector.flatten());
-                self.named.past.insert(remove.path.clone());
+                self.gone(remove)?;
             }
             if let Some(add) = &action.add {
                 self.close(&add.path, version);
                 self.add(add, version)?;
             }
         }
+        Ok(())
+    }
+
+    /// Notes what went, whether or not the log still tells when it came.
+    fn gone(&mut self, remove: &Remove) -> Result<()> {
+        let vector = remove.deletion_vector.as_ref().map(vectors::path).transpose()?;
+        self.named.past.extend(vector.flatten());
+        self.named.past.insert(remove.path.clone());
         Ok(())
     }
 
@@ -286,6 +281,9 @@ impl<'a> Walk<'a> {
 /// Deletes: the log's files first, upwards, then the others.
 pub(super) async fn commit(table: &mut DeltaTable, done: Done) -> Result<UpkeepOutcome> {
     table.refresh().await?;
+    if table.is_superseded()? {
+        return Ok(UpkeepOutcome::Dropped("another writer of the pipeline has the table".into()));
+    }
     let Some(state) = &table.state else {
         return Ok(UpkeepOutcome::Dropped("the table is gone".into()));
     };
@@ -368,15 +366,5 @@ mod tests {
         assert_eq!(of(0, &[]), [3, 4, 5, 6]);
         assert_eq!(of(4, &["3", "99", "x"]), [3, 6]);
         assert_eq!(kept(&[], 0, 6, &policy(&[])).len(), 1);
-    }
-
-    #[test]
-    fn files_that_somebody_may_be_about_to_commit_stay() {
-        let owner = Owner { generation: 2, epoch: 9, compacting: true };
-        let file = |generation, epoch, compacted| Origin { generation, epoch, compacted };
-        assert!(owner.is_past(file(2, 9, false)) && owner.is_past(file(1, 99, false)));
-        assert!(!owner.is_past(file(2, 10, false)) && !owner.is_past(file(3, 1, false)));
-        assert!(!owner.is_past(file(2, 3, true)));
-        assert!(Owner { compacting: false, ..owner }.is_past(file(2, 3, true)));
     }
 }

@@ -127,7 +127,10 @@ fn log(facts: &Facts, findings: &mut Vec<Finding>) {
     if !facts.is("binlog_format", "ROW") {
         findings.push(refused(
             "binlog_format",
-            format!("is {}: the log holds statements instead of rows", facts.value("binlog_format")),
+            format!(
+                "is {}: the log holds statements instead of rows",
+                facts.value("binlog_format")
+            ),
             "SET GLOBAL binlog_format = ROW; and reconnect every session that writes",
         ));
     }

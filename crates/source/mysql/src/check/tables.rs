@@ -44,7 +44,10 @@ fn hindered(described: &Described, obstacle: &Obstacle) -> Finding {
     match obstacle {
         Obstacle::NotATable => note(
             about,
-            format!("is no plain table ({}) and is not followed", described.table_type.to_lowercase()),
+            format!(
+                "is no plain table ({}) and is not followed",
+                described.table_type.to_lowercase()
+            ),
             "nothing, or exclude it to silence this note",
         ),
         Obstacle::Engine(engine) => refused(
@@ -169,7 +172,10 @@ mod tests {
     }
 
     fn worst(found: Found, options: serde_json::Value) -> Option<Severity> {
-        judge(&[found], &settings_with(options)).into_iter().map(|f| f.severity).max_by_key(|s| *s as u8)
+        judge(&[found], &settings_with(options))
+            .into_iter()
+            .map(|f| f.severity)
+            .max_by_key(|s| *s as u8)
     }
 
     #[test]
@@ -187,7 +193,8 @@ mod tests {
         assert_eq!(worst(found(|f| f.described.key.clear()), none()), Some(Severity::Note));
         let generated_key = found(|f| f.described.columns[0].generated = true);
         assert_eq!(worst(generated_key, none()), Some(Severity::Warning));
-        let odd = found(|f| f.described.columns[1].kind = Kind::of_catalogue("char(3)", Some("sjis")));
+        let odd =
+            found(|f| f.described.columns[1].kind = Kind::of_catalogue("char(3)", Some("sjis")));
         assert_eq!(worst(odd, none()), Some(Severity::Refused));
     }
 

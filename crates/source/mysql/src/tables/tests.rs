@@ -106,7 +106,8 @@ fn an_added_column_has_one_id_whoever_sees_it_first() {
     let looked = tables.as_looked(&told.after, &look(&["id", "a", "c"]));
     tables.drifted(&looked, set("0-1-7"));
     let none = Charsets::default();
-    let mapped = tables.mapped(&id(), &log_columns(&["id", "a", "c"]), &none, &set("0-1-9")).unwrap();
+    let mapped =
+        tables.mapped(&id(), &log_columns(&["id", "a", "c"]), &none, &set("0-1-9")).unwrap();
     assert_eq!(mapped.schema, looked);
     assert_eq!(names(&looked), [("id", 1), ("a", 2), ("c", 3)]);
     assert!(mapped.diverged.is_none());

@@ -10,7 +10,8 @@ const SECOND: i64 = 1_000_000;
 const ZERO: BadValue = BadValue::Unrepresentable("a zero date, or a date with a zero month or day");
 const NO_SUCH_DAY: BadValue = BadValue::Unrepresentable("a day that the calendar does not have");
 const BEFORE_ONE: BadValue = BadValue::Unrepresentable("a date in the year 0");
-const NOT_OF_A_DAY: BadValue = BadValue::Unrepresentable("a time below zero or of 24 hours and more");
+const NOT_OF_A_DAY: BadValue =
+    BadValue::Unrepresentable("a time below zero or of 24 hours and more");
 const MALFORMED: BadValue = BadValue::Malformed("not a date or time");
 
 /// Days since 1970-01-01 of a civil date.

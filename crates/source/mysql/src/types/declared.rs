@@ -101,7 +101,8 @@ impl Kind {
         let text = |shape| {
             let name = charset.or(declared.charset()).unwrap_or("utf8mb4");
             let known = Charset::named(name);
-            let known = known.ok_or_else(|| Unsupported(format!("{column_type} of character set {name}")))?;
+            let known = known
+                .ok_or_else(|| Unsupported(format!("{column_type} of character set {name}")))?;
             Ok(Self::Text(shape, known))
         };
         Ok(match declared.name.as_str() {
@@ -284,7 +285,10 @@ mod tests {
         assert_eq!(text("tinyint(1)", None).unwrap(), "tinyint");
         assert_eq!(text("float(7,4)", None).unwrap(), "float");
         assert_eq!(text("year(4)", None).unwrap(), "year");
-        assert_eq!(text("varchar(5)", Some("utf8mb3")).unwrap(), "varchar(5) character set utf8mb3");
+        assert_eq!(
+            text("varchar(5)", Some("utf8mb3")).unwrap(),
+            "varchar(5) character set utf8mb3"
+        );
         assert_eq!(text("point", None).unwrap(), "geometry");
         let sjis = text("char(5)", Some("sjis")).unwrap_err();
         assert_eq!(sjis.to_string(), "the type char(5) of character set sjis cannot be followed");

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use arrow_schema::{DataType, TimeUnit};
 
-use super::charset::{Charset, Charsets};
 use super::Unrepresentable;
+use super::charset::{Charset, Charsets};
 use crate::binlog::table_map::{LogColumn, code};
 
 /// A column's type.
@@ -132,9 +132,7 @@ impl Kind {
             | code::TINY_BLOB
             | code::MEDIUM_BLOB
             | code::LONG_BLOB
-            | code::BLOB_COMPRESSED => {
-                Self::string(column, charsets, 0, |_| Text::Large(first))?
-            }
+            | code::BLOB_COMPRESSED => Self::string(column, charsets, 0, |_| Text::Large(first))?,
             code::ENUM => Self::Enum(labels(column, charsets)?),
             code::SET => Self::Set(labels(column, charsets)?),
             code::JSON => Self::Json,
@@ -178,7 +176,9 @@ impl Kind {
     pub fn data_type(&self, policy: Unrepresentable) -> DataType {
         use DataType as D;
         match self {
-            Self::Integer { bytes: 1, .. } | Self::Integer { bytes: 2, unsigned: false } => D::Int16,
+            Self::Integer { bytes: 1, .. } | Self::Integer { bytes: 2, unsigned: false } => {
+                D::Int16
+            }
             Self::Integer { bytes: 2 | 3, .. } | Self::Integer { bytes: 4, unsigned: false } => {
                 D::Int32
             }

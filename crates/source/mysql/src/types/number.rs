@@ -29,7 +29,8 @@ pub(super) fn decimal(text: &[u8], precision: u8, scale: u8) -> Result<i128, Bad
         if digit > 9 {
             return Err(NOT_A_NUMBER);
         }
-        value = value.checked_mul(10).and_then(|v| v.checked_add(i128::from(digit))).ok_or(TOO_LONG)?;
+        value =
+            value.checked_mul(10).and_then(|v| v.checked_add(i128::from(digit))).ok_or(TOO_LONG)?;
     }
     fits(rescale(value, kept.len() as u8, scale)?, precision).map(|v| if negative { -v } else { v })
 }

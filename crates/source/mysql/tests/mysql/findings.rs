@@ -160,7 +160,9 @@ async fn ddl_that_is_kept_out_of_the_log_is_found_by_looking() {
     let mut world = World::new(Version::V11_8, "CREATE TABLE t (id int PRIMARY KEY, a int)").await;
     let known = Arc::clone(&world.known[0]);
     assert!(world.source.drift(&known).await.unwrap().is_none());
-    world.run("SET sql_log_bin = 0; ALTER TABLE t ADD COLUMN c int DEFAULT 7; SET sql_log_bin = 1").await;
+    world
+        .run("SET sql_log_bin = 0; ALTER TABLE t ADD COLUMN c int DEFAULT 7; SET sql_log_bin = 1")
+        .await;
     let drift = world.source.drift(&known).await.unwrap().unwrap();
     assert_eq!(drift.diverged, Some(Divergence::Rewritten));
     assert_eq!(drift.change.after.columns.len(), 3);

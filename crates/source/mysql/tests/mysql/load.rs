@@ -5,11 +5,7 @@ use arrow_array::{Array, RecordBatch};
 use lakeward_core::{Chunk, ChunkReader, Delivered, Source, TableSchema};
 use lakeward_source_mysql::types::render;
 
-pub async fn open(
-    source: &dyn Source,
-    table: &TableSchema,
-    chunk: &Chunk,
-) -> Box<dyn ChunkReader> {
+pub async fn open(source: &dyn Source, table: &TableSchema, chunk: &Chunk) -> Box<dyn ChunkReader> {
     source.read_chunk(table, chunk, Arc::new(Delivered::default())).await.unwrap()
 }
 

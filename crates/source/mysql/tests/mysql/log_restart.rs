@@ -136,7 +136,10 @@ async fn rotated_logs_are_followed_and_purged_ones_are_named() {
     let through = follow.through.clone().unwrap();
     drop(follow);
     end_dumps(&server).await;
-    world.run("FLUSH BINARY LOGS; PURGE BINARY LOGS BEFORE NOW() + INTERVAL 1 DAY").await;
+    // A file counts as read for a moment longer than its reader lives.
+    while server.rows("mysql", "SHOW BINARY LOGS").await.unwrap().len() > 1 {
+        world.run("FLUSH BINARY LOGS; PURGE BINARY LOGS BEFORE NOW() + INTERVAL 1 DAY").await;
+    }
     world.run("INSERT INTO t VALUES (4,4)").await;
     let mut gone = world.follow().await;
     let error = until_error(&mut gone).await;

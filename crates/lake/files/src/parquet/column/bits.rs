@@ -160,7 +160,9 @@ mod tests {
         for width in 0..=20 {
             for length in [1, 7, 8, 9, 15, 16, 17, 64, 1000, 1003] {
                 let mask = (1u32 << width) - 1;
-                let value = |n: u32| if scrambled(n / 40) % 3 == 0 { scrambled(n) } else { n / 40 };
+                let value = |n: u32| {
+                    if scrambled(n / 40).is_multiple_of(3) { scrambled(n) } else { n / 40 }
+                };
                 let values: Vec<u32> = (0..length).map(|n| value(n) & mask).collect();
                 let mut out = Vec::new();
                 indices(&values, width, &mut out);
