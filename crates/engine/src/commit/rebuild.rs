@@ -50,6 +50,12 @@ pub async fn rebuild(
 ) -> Result<Vec<TableState>> {
     let tables = source.discover().await?;
     let found = find(sink, env, &tables).await?;
+    if found.is_empty() {
+        return Err(Error::new(ErrorKind::Config, "the lake holds no table of this pipeline")
+            .with("pipeline", &env.pipeline)
+            .with("sink", &env.name)
+            .remedied("`lakeward run` loads the tables"));
+    }
     let prepared = source.prepare(&tables).await?;
     let kept = (!prepared.fresh).then_some(&prepared.beginning);
     let covers = |through: &Position, at: &Position| source.covers(through, at);
@@ -71,6 +77,21 @@ pub async fn rebuild(
     Ok(state.tables.into_values().collect())
 }
 
+/// Whether a ledger that can be read is not the one that the tables were written by: their marks are newer.
+///
+/// # Errors
+/// The source's, the sink's.
+pub async fn is_outdated(
+    source: &dyn Source,
+    sink: &dyn Sink,
+    env: &Env,
+    state: &State,
+) -> Result<bool> {
+    let found = find(sink, env, &source.discover().await?).await?;
+    let newest = state.torn.as_ref().map_or(state.epoch, |torn| torn.epoch);
+    Ok(found.iter().any(|found| found.mark.epoch > newest))
+}
+
 async fn find(sink: &dyn Sink, env: &Env, tables: &[Arc<TableSchema>]) -> Result<Vec<Found>> {
     let mut found = Vec::new();
     for schema in tables {
@@ -84,12 +105,6 @@ async fn find(sink: &dyn Sink, env: &Env, tables: &[Arc<TableSchema>]) -> Result
         if mark.pipeline == env.pipeline && mark.sink == env.name {
             found.push(Found { schema: Arc::clone(schema), mark, version: table.version() });
         }
-    }
-    if found.is_empty() {
-        return Err(Error::new(ErrorKind::Config, "the lake holds no table of this pipeline")
-            .with("pipeline", &env.pipeline)
-            .with("sink", &env.name)
-            .remedied("`lakeward run` loads the tables"));
     }
     Ok(found)
 }

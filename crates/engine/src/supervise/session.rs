@@ -342,8 +342,8 @@ impl<'a> Session<'a> {
                 .with("table_epoch", mark.epoch)
                 .with("ledger_epoch", newest)
                 .remedied(
-                    "restore the ledger of the same time as the tables; without one, move it away and run \
-                     `lakeward rebuild-ledger`",
+                    "restore the ledger of the same time as the tables; without one, `lakeward rebuild-ledger` makes \
+                     it again from the tables' marks",
                 ));
         }
         Ok(())

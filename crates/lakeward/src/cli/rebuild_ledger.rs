@@ -2,12 +2,12 @@
 use clap::Args;
 use lakeward_core::{Error, ErrorKind, Result};
 use lakeward_engine::commit::ledger::{Entrance, read_state};
-use lakeward_engine::commit::rebuild::{Trust, rebuild};
+use lakeward_engine::commit::rebuild::{Trust, is_outdated, rebuild};
 
 use super::drop::{forget, refuse_if_running};
 use super::{FileArg, out};
 use crate::exit::Failure;
-use crate::loaded::{self, OpenedSink};
+use crate::loaded::{self, Opened, OpenedSink};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -16,7 +16,7 @@ Examples:
   lakeward rebuild-ledger shop.yaml --trust-marks    tables go on from their marks
 
 Marks do not say which tables had diverged and waited to be loaded again. Trust them only if none did: if
-`lakeward tables` showed no note before the ledger was lost. A ledger that can be read is left as it is.")]
+`lakeward tables` showed no note before the ledger was lost. A ledger that knows all marks is left as it is.")]
 pub(super) struct RebuildArgs {
     #[command(flatten)]
     file: FileArg,
@@ -33,7 +33,7 @@ pub(super) async fn run(args: RebuildArgs) -> Result<(), Failure> {
     refuse_if_running(&loaded.options.state_dir).await?;
     let opened = loaded.open().await?;
     let sink = opened.sink(args.sink.as_deref())?;
-    refuse_if_whole(sink).await?;
+    refuse_if_whole(&opened, sink).await?;
     forget(sink).await?;
     let trust = if args.trust_marks { Trust::Marks } else { Trust::Nothing };
     let entrance = Entrance {
@@ -56,17 +56,18 @@ pub(super) async fn run(args: RebuildArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A ledger that can be read and has a beginning says more than marks.
-async fn refuse_if_whole(sink: &OpenedSink) -> Result<()> {
-    match read_state(sink.ledger().as_ref()).await {
-        Ok(state) if state.position.is_some() => Err(Error::new(
-            ErrorKind::Config,
-            "the ledger can be read; nothing is to be made again",
-        )
-        .with("sink", &sink.env.name)
-        .remedied("`lakeward resync` loads tables again")),
-        Ok(_) => Ok(()),
-        Err(error) if error.kind() == ErrorKind::Corrupt => Ok(()),
-        Err(error) => Err(error),
+/// A ledger that can be read, and that the tables were written by, says more than marks.
+async fn refuse_if_whole(opened: &Opened, sink: &OpenedSink) -> Result<()> {
+    let state = match read_state(sink.ledger().as_ref()).await {
+        Ok(state) => state,
+        Err(error) if error.kind() == ErrorKind::Corrupt => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let (source, to) = (opened.source.as_ref(), sink.sink.as_ref());
+    if is_outdated(source, to, &sink.env, &state).await? {
+        return Ok(());
     }
+    Err(Error::new(ErrorKind::Config, "the ledger can be read; nothing is to be made again")
+        .with("sink", &sink.env.name)
+        .remedied("`lakeward resync` loads tables again"))
 }
