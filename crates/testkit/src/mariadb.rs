@@ -77,7 +77,9 @@ impl MariaDb {
     fn create(version: Version, settings: Vec<(String, String)>) -> Result<MariaDb> {
         let programs = mariadb::programs(version)?;
         let home = tempfile::Builder::new().prefix("lakeward-maria-").tempdir()?;
-        host::run(Command::new("cp").arg("-a").arg(&programs.template).arg(home.path().join("data")))?;
+        host::run(
+            Command::new("cp").arg("-a").arg(&programs.template).arg(home.path().join("data")),
+        )?;
         if let Some((uid, gid)) = host::unprivileged()? {
             std::os::unix::fs::chown(home.path(), Some(uid), Some(gid))?;
         }
@@ -337,7 +339,8 @@ mod tests {
 
     async fn lives_through_restart_and_crash(version: Version) {
         let server = MariaDb::start_with(version, &[("max-connections", "77")]).await.unwrap();
-        let make = "CREATE DATABASE d; CREATE TABLE d.t (a int PRIMARY KEY); INSERT INTO d.t VALUES (7)";
+        let make =
+            "CREATE DATABASE d; CREATE TABLE d.t (a int PRIMARY KEY); INSERT INTO d.t VALUES (7)";
         server.execute(make).await.unwrap();
         server.restart().await.unwrap();
         server.execute_in("d", "INSERT INTO t VALUES (8)").await.unwrap();

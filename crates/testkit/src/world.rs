@@ -45,7 +45,10 @@ pub trait SourceServer: Send + Sync + Sized + 'static {
     type Version: Copy + Send + Sync + 'static;
 
     /// Starts a server; `settings` win over the kit's own.
-    fn begin(version: Self::Version, settings: &[(&str, &str)]) -> impl Future<Output = Result<Self>> + Send;
+    fn begin(
+        version: Self::Version,
+        settings: &[(&str, &str)],
+    ) -> impl Future<Output = Result<Self>> + Send;
     /// A setting that makes it useless as a source.
     fn unfit() -> Unfit;
     /// What a run must say whose log is gone.

@@ -18,6 +18,7 @@ use lakeward_e2e::Shared;
 use lakeward_testkit::Result;
 use lakeward_testkit::judge::Judge;
 use lakeward_testkit::laws::kill::Occurrences;
+use lakeward_testkit::laws::restart::Share;
 use lakeward_testkit::laws::{
     Extent, bad_input, bank, fence, foreign, kill, limits, log, restart, sinks, traps, types,
 };
@@ -79,7 +80,7 @@ macro_rules! all {
 }
 
 macro_rules! pair {
-    ($module:ident, $turn:tt, $source:ty, $server:expr, $lake:ty, kills: $kills:expr, streams: $streams:expr) => {
+    ($module:ident, $turn:tt, $source:ty, $server:expr, $lake:ty, kills: $kills:expr, streams: $streams:expr, restarts: $share:expr) => {
         mod $module {
             use super::*;
 
@@ -99,14 +100,14 @@ macro_rules! pair {
             law!($turn restart_law_in_stream {
                 if its_turn(concat!(stringify!($module), "::restart_law_in_stream"), $streams) {
                     let server = own(SERVER, &[]).await;
-                    holds(restart::law::<_, Lake>(server, Extent::from_env(), false).await);
+                    holds(restart::law::<_, Lake>(server, Extent::from_env(), $share, false).await);
                 }
             });
 
             law!($turn restart_law_while_loading {
                 if its_turn(concat!(stringify!($module), "::restart_law_while_loading"), !$streams) {
                     let server = own(SERVER, &[]).await;
-                    holds(restart::law::<_, Lake>(server, Extent::from_env(), true).await);
+                    holds(restart::law::<_, Lake>(server, Extent::from_env(), $share, true).await);
                 }
             });
 
@@ -212,15 +213,15 @@ macro_rules! both {
     };
 }
 
-pair!(postgres_15_iceberg, [], Postgres, POSTGRES_15, IcebergFolder, kills: Occurrences::Three, streams: true);
-pair!(postgres_18_delta, [], Postgres, POSTGRES_18, DeltaFolder, kills: Occurrences::Middle, streams: false);
-pair!(mariadb_10_11_delta, [], MariaDb, MARIADB_10_11, DeltaFolder, kills: Occurrences::Middle, streams: true);
-pair!(mariadb_11_8_iceberg, [], MariaDb, MARIADB_11_8, IcebergFolder, kills: Occurrences::Middle, streams: false);
+pair!(postgres_15_iceberg, [], Postgres, POSTGRES_15, IcebergFolder, kills: Occurrences::Three, streams: true, restarts: Share::Whole);
+pair!(postgres_18_delta, [], Postgres, POSTGRES_18, DeltaFolder, kills: Occurrences::Middle, streams: false, restarts: Share::Fourth);
+pair!(mariadb_10_11_delta, [], MariaDb, MARIADB_10_11, DeltaFolder, kills: Occurrences::Middle, streams: false, restarts: Share::Whole);
+pair!(mariadb_11_8_iceberg, [], MariaDb, MARIADB_11_8, IcebergFolder, kills: Occurrences::Middle, streams: true, restarts: Share::Fourth);
 
-pair!(postgres_18_iceberg, [#[ignore = "its turn is under --full"]], Postgres, POSTGRES_18, IcebergFolder, kills: Occurrences::Three, streams: true);
-pair!(postgres_15_delta, [#[ignore = "its turn is under --full"]], Postgres, POSTGRES_15, DeltaFolder, kills: Occurrences::Three, streams: true);
-pair!(mariadb_10_11_iceberg, [#[ignore = "its turn is under --full"]], MariaDb, MARIADB_10_11, IcebergFolder, kills: Occurrences::Three, streams: true);
-pair!(mariadb_11_8_delta, [#[ignore = "its turn is under --full"]], MariaDb, MARIADB_11_8, DeltaFolder, kills: Occurrences::Three, streams: true);
+pair!(postgres_18_iceberg, [#[ignore = "its turn is under --full"]], Postgres, POSTGRES_18, IcebergFolder, kills: Occurrences::Three, streams: true, restarts: Share::Whole);
+pair!(postgres_15_delta, [#[ignore = "its turn is under --full"]], Postgres, POSTGRES_15, DeltaFolder, kills: Occurrences::Three, streams: true, restarts: Share::Whole);
+pair!(mariadb_10_11_iceberg, [#[ignore = "its turn is under --full"]], MariaDb, MARIADB_10_11, IcebergFolder, kills: Occurrences::Three, streams: true, restarts: Share::Whole);
+pair!(mariadb_11_8_delta, [#[ignore = "its turn is under --full"]], MariaDb, MARIADB_11_8, DeltaFolder, kills: Occurrences::Three, streams: true, restarts: Share::Whole);
 
 both!(postgres_18_both, Postgres, POSTGRES_18, kills: true);
 both!(mariadb_11_8_both, MariaDb, MARIADB_11_8, kills: false);

@@ -156,7 +156,12 @@ impl TableBatch {
     /// # Errors
     /// `BadData` naming table and column, `Corrupt`.
     #[inline]
-    pub fn add(&mut self, rows: &Rows<'_>, from: usize, of: &Arc<TransactionInfo>) -> Result<usize> {
+    pub fn add(
+        &mut self,
+        rows: &Rows<'_>,
+        from: usize,
+        of: &Arc<TransactionInfo>,
+    ) -> Result<usize> {
         let plan = Arc::clone(&self.plan);
         let images = rows.images;
         let mut next = image(images, from, &plan.widths, rows.present, &mut self.cells)

@@ -71,6 +71,9 @@ pub struct Fold {
     ended: Option<Arc<TransactionInfo>>,
     /// Nobody was told of `now` yet.
     untold: bool,
+    /// Something closed went out within a prepared transaction since the last `Commit`: a `Commit` of its own must follow
+    /// before an `Idle` may. Its id and time.
+    owes_end: Option<(TransactionId, SystemTime)>,
     unpacked: Vec<u8>,
 }
 
@@ -144,6 +147,7 @@ impl Fold {
             open: Vec::new(),
             ended: None,
             untold: false,
+            owes_end: None,
             unpacked: Vec::new(),
         }
     }
@@ -203,7 +207,14 @@ impl Fold {
         if self.tell_end() {
             self.untold = false;
         } else if self.untold {
-            self.gather.push(SourceEvent::Idle { position: self.position() });
+            let position = self.position();
+            self.gather.push(match self.owes_end.take() {
+                Some((transaction, committed_at)) => SourceEvent::Commit {
+                    transaction,
+                    end: TransactionEnd { position, committed_at },
+                },
+                None => SourceEvent::Idle { position },
+            });
             self.untold = false;
         }
         Ok(())
@@ -214,6 +225,7 @@ impl Fold {
         let Some(info) = self.ended.take() else { return false };
         let Some(end) = info.end.clone() else { return false };
         self.gather.push(SourceEvent::Commit { transaction: info.transaction.id, end });
+        self.owes_end = None;
         true
     }
 
@@ -241,8 +253,8 @@ impl Fold {
             self.flush_closed()?;
         }
         let committed_at = SystemTime::UNIX_EPOCH + Duration::from_secs(header.timestamp.into());
-        let end = (!begin.prepares)
-            .then(|| TransactionEnd { position: self.position(), committed_at });
+        let end =
+            (!begin.prepares).then(|| TransactionEnd { position: self.position(), committed_at });
         let transaction = TransactionRef { id: gtid.transaction_id(), part: None };
         self.mode = Mode::Inside(Inside {
             gtid,
@@ -336,9 +348,11 @@ impl Fold {
         self.flush_closed()?;
         self.untold = true;
         if commits && !inside.known {
+            self.world.shared.complete(open.xid);
             let committed_at = inside.committed_at;
             let end = TransactionEnd { position: self.position(), committed_at };
             self.gather.push(SourceEvent::Commit { transaction: open.id, end });
+            self.owes_end = None;
             self.untold = false;
         } else {
             let aborted = TransactionRef { id: open.id, part: None };
@@ -450,6 +464,11 @@ impl Fold {
         if let Some(change) = mapped.change {
             tracing::info!(%table, version = %change.after.version, "the table has become another version");
             self.gather.push(SourceEvent::Schema(change));
+            if inside.prepares {
+                // Not the id of the transaction, which is still open.
+                let id = TransactionId(!inside.info.transaction.id.0);
+                self.owes_end = Some((id, inside.committed_at));
+            }
         }
         announced.batch = self.gather.batch_of(&plan)?;
         announced.plan = Some(plan);

@@ -45,7 +45,8 @@ pub async fn open(
     // A server whose log is empty takes every place for its own.
     let head = head(&mut connection, flavour).await?;
     if !head.covers(&at) {
-        const WHY: &str = "the server's log ends before what was followed: it was reset, restored or failed over";
+        const WHY: &str =
+            "the server's log ends before what was followed: it was reset, restored or failed over";
         return Err(gone(WHY, &at).with("server", head));
     }
     let dump = Dump::open(connection, settings.server_id, &resume).await?;

@@ -215,9 +215,9 @@ impl GtidSet {
             (Self::MariaDb(domains), Gtid::MariaDb { domain, sequence, .. }) => {
                 domains.get(domain).is_some_and(|(_, last)| sequence <= last)
             }
-            (Self::MySql(sources), Gtid::MySql { source, number }) => sources
-                .get(source)
-                .is_some_and(|intervals| holds(intervals, *number, *number)),
+            (Self::MySql(sources), Gtid::MySql { source, number }) => {
+                sources.get(source).is_some_and(|intervals| holds(intervals, *number, *number))
+            }
             _ => false,
         }
     }
@@ -247,9 +247,7 @@ impl GtidSet {
                     })
                     .fold(0, u64::saturating_add),
             ),
-            (Self::MySql(_), Self::MySql(_)) => {
-                Some(self.count().saturating_sub(other.count()))
-            }
+            (Self::MySql(_), Self::MySql(_)) => Some(self.count().saturating_sub(other.count())),
             _ => None,
         }
     }
@@ -398,7 +396,11 @@ pub fn covers(through: &Position, transaction: &Position) -> Coverage {
     match (GtidSet::decode(&through.at), GtidSet::decode(&transaction.at)) {
         (Some(a @ GtidSet::MariaDb(_)), Some(b @ GtidSet::MariaDb(_)))
         | (Some(a @ GtidSet::MySql(_)), Some(b @ GtidSet::MySql(_))) => {
-            if a.covers(&b) { Coverage::Covered } else { Coverage::After }
+            if a.covers(&b) {
+                Coverage::Covered
+            } else {
+                Coverage::After
+            }
         }
         _ => Coverage::OtherIncarnation,
     }

@@ -16,6 +16,7 @@ use mysql_async::{Conn, Row};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use crate::binlog::event::XaId;
 use crate::catalog::{self, Catalog, Described, cell, describe_one};
 use crate::connect::sql_error;
 use crate::key::{KeySql, condition};
@@ -54,21 +55,44 @@ impl Snapshots {
         table: &TableSchema,
         chunk: &Chunk,
     ) -> Result<Box<dyn ChunkReader>> {
-        let opened = self.open(&table.table).await?;
+        let opened = self.open(&table.table, *chunk == Chunk::Whole).await?;
         let schema = self.tables.as_looked(table, &opened.described.look());
         let policy = self.catalog.settings().unrepresentable;
         let rows = Rows::new(schema, policy)?;
         Ok(Box::new(Reader::start(opened, chunk, rows)?))
     }
 
+    /// Which of the prepared transactions whose commit the log has handed out are still being committed. Their place in
+    /// the log says nothing: the server writes them there, and lets snapshots name it, before the engine commits. They
+    /// are listed as prepared until then.
+    async fn completing(&self, session: &mut Conn, completed: Vec<XaId>) -> Result<Vec<XaId>> {
+        if completed.is_empty() {
+            return Ok(completed);
+        }
+        let listed = prepared(session).await?;
+        let is_listed = |xid: &XaId| listed.iter().any(|data| data == xid.data());
+        let (still, over): (Vec<_>, Vec<_>) = completed.into_iter().partition(is_listed);
+        self.shared.over(&over);
+        Ok(still)
+    }
+
     /// Tries until the snapshot sees everything that the log has handed out, and the table keeps its shape meanwhile.
-    async fn open(&self, table: &TableId) -> Result<Opened> {
+    /// An `exact` one has nothing prepared around it: such a transaction's commit could stand in the log, unseen.
+    async fn open(&self, table: &TableId, exact: bool) -> Result<Opened> {
+        // What is handed out from now on, the engine knows to be newer than this read.
+        let handed_out = self.shared.handed_out();
+        let mut completed = self.shared.completed();
         let mut wait = Wait::new();
         loop {
             let mut session = self.catalog.session().await?;
             let before = existing(&mut session, table).await?;
+            completed = self.completing(&mut session, completed).await?;
+            let mut unclear = exact && !prepared(&mut session).await?.is_empty();
             let at = snapshot(&mut session).await?;
-            let behind = self.shared.handed_out().is_some_and(|out| !at.covers(&out));
+            unclear |= exact && !prepared(&mut session).await?.is_empty();
+            let behind = unclear
+                || !completed.is_empty()
+                || handed_out.as_ref().is_some_and(|out| !at.covers(out));
             if !behind && let Some(described) = held(&mut session, &before).await? {
                 return Ok(Opened { session, described, at });
             }

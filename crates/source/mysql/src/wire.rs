@@ -69,9 +69,7 @@ impl Dump {
         let request = BinlogStreamRequest::new(server_id).with_pos(4);
         let (sets, request) = match behind {
             GtidSet::MariaDb(_) => (ask_mariadb(behind), request),
-            GtidSet::MySql(_) => {
-                (ask_mysql(), request.with_gtid().with_gtid_set(sids(behind)))
-            }
+            GtidSet::MySql(_) => (ask_mysql(), request.with_gtid().with_gtid_set(sids(behind))),
         };
         for set in sets {
             connection.query_drop(set).await.map_err(broken)?;
@@ -233,8 +231,15 @@ fn cannot_send(message: &str) -> Error {
         .with("server", message);
     }
     // As both flavours name what cannot be found, in all their versions.
-    const GONE: [&str; 7] =
-        ["purged", "Could not find", "could not find", "not in the master's binlog", "has more GTIDs", "impossible position", "diverged"];
+    const GONE: [&str; 7] = [
+        "purged",
+        "Could not find",
+        "could not find",
+        "not in the master's binlog",
+        "has more GTIDs",
+        "impossible position",
+        "diverged",
+    ];
     if !GONE.iter().any(|words| message.contains(words)) {
         return Error::new(ErrorKind::Unreachable, "the server cannot read its own binary log")
             .with("server", message);

@@ -122,8 +122,7 @@ fn transaction(number: u64, rows: &[(u8, Vec<u8>)]) -> Vec<(u8, Vec<u8>)> {
 
 fn fold() -> Fold {
     let charsets = Charsets::new([(45, "utf8mb4".to_owned())]);
-    let declared =
-        ["bigint", "int", "int", "decimal(12,2)", "timestamp(6)", "varchar(20)"];
+    let declared = ["bigint", "int", "int", "decimal(12,2)", "timestamp(6)", "varchar(20)"];
     let column = |(name, declared): (&&str, &str)| ColumnNow {
         name: (*name).to_owned(),
         kind: Kind::of_declared(declared).unwrap(),

@@ -13,10 +13,10 @@
 mod chunks;
 #[path = "mysql/findings.rs"]
 mod findings;
-#[path = "mysql/load.rs"]
-mod load;
 #[path = "mysql/handover.rs"]
 mod handover;
+#[path = "mysql/load.rs"]
+mod load;
 #[path = "mysql/log.rs"]
 mod log;
 #[path = "mysql/log_damage.rs"]

@@ -14,7 +14,9 @@ impl Dialect for Spoken {
 
     fn spell(&self, database: &str, word: &str, args: &[&str]) -> Option<String> {
         Some(match (word, args) {
-            ("series", [a, b]) => format!("(SELECT CAST(seq AS signed) AS i FROM seq_{a}_to_{b}) s"),
+            ("series", [a, b]) => {
+                format!("(SELECT CAST(seq AS signed) AS i FROM seq_{a}_to_{b}) s")
+            }
             ("instant", []) => "timestamp(6)".to_owned(),
             ("double", []) => "double".to_owned(),
             ("key_text", []) => "varchar(100)".to_owned(),
@@ -37,7 +39,8 @@ impl Dialect for Spoken {
                 format!("ALTER TABLE {table} MODIFY {column} {kind}")
             }
             ("rewrite", [table, column]) => format!(
-                "SET sql_mode = 'PIPES_AS_CONCAT'; ALTER TABLE {table} MODIFY {column} tinyint unsigned"
+                "SET sql_mode = 'PIPES_AS_CONCAT'; ALTER TABLE {table} MODIFY {column} tinyint unsigned; \
+                 ALTER TABLE {table} MODIFY {column} bigint"
             ),
             ("add_computed", [table, column]) => {
                 format!("ALTER TABLE {table} ADD COLUMN {column} varchar(40) DEFAULT uuid()")
@@ -49,18 +52,22 @@ impl Dialect for Spoken {
                 format!("RENAME TABLE {a} TO swapping, {b} TO {a}, swapping TO {b}")
             }
             ("begin_open" | "begin_prepared", []) => format!("XA START '{database}'"),
-            ("commit_open", []) => format!(
-                "XA END '{database}'; XA PREPARE '{database}'; XA COMMIT '{database}'"
-            ),
+            ("commit_open", []) => {
+                format!("XA END '{database}'; XA PREPARE '{database}'; XA COMMIT '{database}'")
+            }
             ("prepare", []) => format!("XA END '{database}'; XA PREPARE '{database}'"),
             ("commit_prepared", []) => format!("XA COMMIT '{database}'"),
             ("rollback_prepared", []) => format!("XA ROLLBACK '{database}'"),
             ("rotate_log", []) => "FLUSH BINARY LOGS".to_owned(),
+            // an older file is needed for a moment longer, by the engine's own recovery
             ("lose_log", []) => {
-                "FLUSH BINARY LOGS; PURGE BINARY LOGS BEFORE '2099-01-01 00:00:00'".to_owned()
+                "FLUSH BINARY LOGS; DO sleep(3); PURGE BINARY LOGS BEFORE '2037-01-01 00:00:00'"
+                    .to_owned()
             }
             ("end_log_readers", []) => END_LOG_READERS.to_owned(),
-            ("as_statement", []) => "SET SESSION tx_isolation = 'REPEATABLE-READ', binlog_format = STATEMENT".to_owned(),
+            ("as_statement", []) => {
+                "SET SESSION tx_isolation = 'REPEATABLE-READ', binlog_format = STATEMENT".to_owned()
+            }
             ("hold_commits", []) => HOLD_COMMITS.to_owned(),
             ("release_commits", []) => "SET GLOBAL rpl_semi_sync_master_enabled = OFF".to_owned(),
             ("commits_held", []) => COMMITS_HELD.to_owned(),
@@ -127,7 +134,7 @@ CREATE TABLE customers (id bigint PRIMARY KEY, email varchar(400) NOT NULL, firs
   born date, tags set('a', 'b', 'x y'), profile json, active boolean NOT NULL DEFAULT true, created timestamp(6) NOT NULL);
 CREATE TABLE products (sku varchar(200) PRIMARY KEY, name varchar(80), price decimal(12,2), weight double, attrs json,
   picture mediumblob);
-CREATE TABLE orders (id uuid PRIMARY KEY, customer bigint unsigned, state enum('new', 'paid', 'on its way', 'done'),
+CREATE TABLE orders (id uuid PRIMARY KEY, customer bigint, state enum('new', 'paid', 'on its way', 'done'),
   total decimal(12,2), placed datetime(6), note text);
 CREATE TABLE order_items (order_no bigint, line int, sku varchar(200), quantity smallint, price decimal(12,2),
   PRIMARY KEY (order_no, line));
@@ -225,7 +232,14 @@ const EDGES: &[Edge] = &[
     ),
     (
         "text",
-        ["", " ", "NULL", "tab\tline\nback\\slash \"quoted\" 'single' {brace},", "Zoë 😀 \u{0301}", "\\N"],
+        [
+            "",
+            " ",
+            "NULL",
+            "tab\tline\nback\\slash \"quoted\" 'single' {brace},",
+            "Zoë 😀 \u{0301}",
+            "\\N",
+        ],
     ),
     ("varchar(10)", ["", "0123456789", "  ends  ", "null", "é", "\\x"]),
     ("varchar(10) CHARACTER SET latin1", ["", "é", "€", "ß", "  x ", "ÿ"]),
@@ -247,7 +261,10 @@ const EDGES: &[Edge] = &[
         ],
     ),
     ("time", ["00:00:00", "23:59:59", "00:00:01", "12:00:00", "01:02:03", "19:59:59"]),
-    ("time(3)", ["00:00:00", "23:59:59.999", "00:00:00.001", "12:00", "01:02:03.4", "19:00:00.010"]),
+    (
+        "time(3)",
+        ["00:00:00", "23:59:59.999", "00:00:00.001", "12:00", "01:02:03.4", "19:00:00.010"],
+    ),
     (
         "datetime(6)",
         [
@@ -322,6 +339,26 @@ const EDGES: &[Edge] = &[
             "00000000-0000-5000-a000-000000000001",
         ],
     ),
-    ("inet6", ["::7f00:1", "::", "::1", "fe80::1", "::ffff:1.2.3.4", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"]),
-    ("point", ["POINT(1 2)", "POINT(0 0)", "POINT(1e300 1e-300)", "POINT(0.1 0.2)", "POINT(3 4)", "POINT(-1 1)"]),
+    (
+        "inet6",
+        [
+            "::7f00:1",
+            "::",
+            "::1",
+            "fe80::1",
+            "::ffff:1.2.3.4",
+            "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
+        ],
+    ),
+    (
+        "point",
+        [
+            "POINT(1 2)",
+            "POINT(0 0)",
+            "POINT(1e300 1e-300)",
+            "POINT(0.1 0.2)",
+            "POINT(3 4)",
+            "POINT(-1 1)",
+        ],
+    ),
 ];

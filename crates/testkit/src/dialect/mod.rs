@@ -93,7 +93,8 @@ pub fn spell(dialect: &dyn Dialect, database: &str, text: &str) -> Result<String
     while let Some(at) = rest.find('$') {
         out.push_str(&rest[..at]);
         let after = &rest[at + 1..];
-        let end = after.find(|c: char| !(c.is_ascii_lowercase() || c == '_')).unwrap_or(after.len());
+        let end =
+            after.find(|c: char| !(c.is_ascii_lowercase() || c == '_')).unwrap_or(after.len());
         let (word, tail) = after.split_at(end);
         if word.is_empty() {
             out.push('$');
@@ -141,13 +142,69 @@ fn arguments(text: &str) -> Result<(Vec<&str>, &str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mariadb::MariaDb;
+    use crate::postgres::Postgres;
+    use crate::servers;
+    use crate::world::{SourceServer, speak};
+
+    /// One statement after the other; none may be refused.
+    const SAID: &[&str] = &[
+        "CREATE TABLE a (id int PRIMARY KEY, v int, w $double, x $instant NULL, y $list, z text)",
+        "INSERT INTO a SELECT i, i, $negative_zero, $instant_at(i), NULL, $large(i, 2) FROM $series(1, 300)",
+        "CREATE TABLE b (k $key_text PRIMARY KEY, v int); $out_of_line(b, k); $whole_rows(b)",
+        "$delete_some(a, id > 5, 3); $update_some(a, w = 1, id > 5, 3)",
+        "$rewrite(a, v); INSERT INTO a (id, v) VALUES (1000, 5000000000)",
+        "$add_computed(a, more); $swap_columns(a, w, v); $swap_tables(a, b)",
+        "CREATE TABLE c (id int PRIMARY KEY, v varchar(3)); $retype(c, v, varchar(9))",
+        "$begin_open; INSERT INTO c VALUES (1, 'a'); $commit_open",
+        "$rotate_log",
+        "$end_log_readers",
+    ];
+
+    async fn understands<S: SourceServer>(version: S::Version) {
+        let server = S::begin(version, &[]).await.unwrap();
+        server.create_database("words").await.unwrap();
+        let mut session = speak(&server, "words").await.unwrap();
+        for said in SAID {
+            session.run(said).await.unwrap();
+        }
+        session.run("$begin_prepared; INSERT INTO c VALUES (2, 'b'); $prepare").await.unwrap();
+        drop(session);
+        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+        let mut session = speak(&server, "words").await.unwrap();
+        session.run("$commit_prepared").await.unwrap();
+        session.run("$lose_log").await.unwrap();
+        let rows = server.query("words", "SELECT count(*) FROM c").await.unwrap();
+        assert_eq!(rows, [[Some("2".to_owned())]]);
+    }
+
+    #[tokio::test]
+    async fn postgres_understands_every_word() {
+        understands::<Postgres>(servers::Version::V18).await;
+    }
+
+    #[tokio::test]
+    async fn mariadb_understands_every_word_and_its_log_can_be_lost() {
+        understands::<MariaDb>(crate::mariadb::Version::V11_8).await;
+        let server = MariaDb::start(crate::mariadb::Version::V10_11).await.unwrap();
+        let mut session = speak(&server, "mysql").await.unwrap();
+        session
+            .run("CREATE DATABASE d; CREATE TABLE d.t (a int); INSERT INTO d.t VALUES (1)")
+            .await
+            .unwrap();
+        session.run("$lose_log").await.unwrap();
+        assert_eq!(server.rows("mysql", "SHOW BINARY LOGS").await.unwrap().len(), 1);
+    }
 
     #[test]
     fn words_are_spelled_wherever_they_stand() {
         let said = "INSERT INTO t SELECT i, f('a, (', $large(i + (1), 2)) FROM $series(1, 9) s;$rotate_log";
         let postgres = spell(&postgres::Spoken, "d", said).unwrap();
         assert!(postgres.starts_with("INSERT INTO t SELECT i, f('a, (', (SELECT"), "{postgres}");
-        assert!(postgres.contains("FROM generate_series(1, 9) i s;SELECT pg_switch_wal()"), "{postgres}");
+        assert!(
+            postgres.contains("FROM generate_series(1, 9) i s;SELECT pg_switch_wal()"),
+            "{postgres}"
+        );
         let mariadb = spell(&mariadb::Spoken, "d", "$delete_some(t, a IN (1, 2), 5)").unwrap();
         assert_eq!(mariadb, "DELETE FROM t WHERE a IN (1, 2) LIMIT 5");
         assert!(spell(&mariadb::Spoken, "d", "$nonsense(1)").is_err());

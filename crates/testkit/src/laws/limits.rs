@@ -67,8 +67,12 @@ pub async fn log_is_released<S: SourceServer, L: LakeTarget>(
     }
     let mut world = World::<S, L>::create(source, "released").await?;
     world.options.tables = vec![world.table("followed")];
-    world.execute("CREATE TABLE followed (id int PRIMARY KEY); INSERT INTO followed VALUES (1); \
-         CREATE TABLE other (id int, body text); $out_of_line(other, body)").await?;
+    world
+        .execute(
+            "CREATE TABLE followed (id int PRIMARY KEY); INSERT INTO followed VALUES (1); \
+         CREATE TABLE other (id int, body text); $out_of_line(other, body)",
+        )
+        .await?;
     world.catch_up().await?;
     let running = world.run()?.spawn()?;
     let mut kept = Still::watch(&world, "$kept_from").await?;
@@ -105,8 +109,12 @@ pub async fn log_is_released<S: SourceServer, L: LakeTarget>(
 pub async fn idle_position_moves<S: SourceServer, L: LakeTarget>(source: Arc<S>) -> Result<()> {
     let mut world = World::<S, L>::create(source, "idle").await?;
     world.options.tables = vec![world.table("followed")];
-    world.execute("CREATE TABLE followed (id int PRIMARY KEY); INSERT INTO followed VALUES (1); \
-         CREATE TABLE other (id int PRIMARY KEY)").await?;
+    world
+        .execute(
+            "CREATE TABLE followed (id int PRIMARY KEY); INSERT INTO followed VALUES (1); \
+         CREATE TABLE other (id int PRIMARY KEY)",
+        )
+        .await?;
     world.catch_up().await?;
     let running = world.run()?.spawn()?;
     for lake in world.lake.lakes() {

@@ -29,9 +29,10 @@ async fn agree<S: SourceServer, L: LakeTarget>(world: World<S, L>) -> Result<()>
 }
 
 async fn change<S: SourceServer, L: LakeTarget>(world: &World<S, L>, round: u64) -> Result<()> {
+    let (from, to, gone, new) = (300 + 50 * round, 349 + 50 * round, 1000 + round, 10_000 + round);
     let sql = format!(
-        "UPDATE t SET v = 'round {round}' WHERE id % 10 = {round}; DELETE FROM t WHERE id = 20 * {round} + 5; \
-         INSERT INTO t VALUES (10000 + {round}, 'new')"
+        "UPDATE t SET v = 'round {round}' WHERE id BETWEEN {from} AND {to}; DELETE FROM t WHERE id = {gone}; \
+         INSERT INTO t VALUES ({new}, 'new')"
     );
     world.execute(&sql).await.map(|_| ())
 }
@@ -93,13 +94,16 @@ pub async fn prepared_transactions<S: SourceServer, L: LakeTarget>(source: Arc<S
     }
     let world = followed::<S, L>(source, "prepared").await?;
     let mut judge = Judge::start().await?;
-    for (round, end) in ["$commit_prepared", "$rollback_prepared", "$commit_prepared"].iter().enumerate() {
+    for (round, end) in
+        ["$commit_prepared", "$rollback_prepared", "$commit_prepared"].iter().enumerate()
+    {
         let running = world.follow()?;
         let from = 20_000 + 1000 * round;
         let mut session = world.session().await?;
+        let gone = 109 + round;
         let rows = format!(
             "$begin_prepared; INSERT INTO t SELECT i + {from}, 'prepared' FROM $series(1, 500); \
-             UPDATE t SET v = 'by prepared {round}' WHERE id = 19; DELETE FROM t WHERE id = 109 + 10 * {round}; $prepare"
+             UPDATE t SET v = 'by prepared {round}' WHERE id = 19; DELETE FROM t WHERE id = {gone}; $prepare"
         );
         session.run(&rows).await?;
         drop(session);

@@ -27,7 +27,24 @@ struct Goal {
     time: Duration,
 }
 
+/// How much of the law a pair runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Share {
+    /// All of it.
+    Whole,
+    /// A fourth: another pair of the same source runs the whole.
+    Fourth,
+}
+
 impl Goal {
+    fn shared(self, share: Share) -> Goal {
+        if share == Share::Whole {
+            return self;
+        }
+        let (restarts, changes) = (self.restarts / 4, self.changes / 4);
+        Goal { restarts, changes, ddls: self.ddls / 4, compactions: 1, ..self }
+    }
+
     fn of(extent: Extent) -> Goal {
         Goal {
             restarts: extent.choose(50, 150),
@@ -45,9 +62,10 @@ impl Goal {
 pub async fn law<S: SourceServer, L: LakeTarget>(
     source: Arc<S>,
     extent: Extent,
+    share: Share,
     loading: bool,
 ) -> Result<()> {
-    let (goal, seed) = (Goal::of(extent), seed());
+    let (goal, seed) = (Goal::of(extent).shared(share), seed());
     let name = if loading { "restart_loading" } else { "restart_stream" };
     println!("{name}, {} -> {}: LAKEWARD_SEED={seed}", source.title(), L::title());
     let world = prepare::<S, L>(source, name, goal, loading).await?;

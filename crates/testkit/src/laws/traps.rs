@@ -80,9 +80,7 @@ pub async fn table_added_under_an_open_writer<S: SourceServer, L: LakeTarget>(
     writer.run("BEGIN; INSERT INTO second SELECT i, 'early' FROM $series(2, 50); UPDATE second SET v = 'u' WHERE id = 1").await?;
     let running = world.run()?.spawn()?;
     tokio::time::sleep(Duration::from_secs(4)).await;
-    writer
-        .run("INSERT INTO second SELECT i, 'late' FROM $series(51, 100); COMMIT")
-        .await?;
+    writer.run("INSERT INTO second SELECT i, 'late' FROM $series(51, 100); COMMIT").await?;
     running.drain_after(Duration::from_secs(4)).await?;
     agree(world).await
 }
@@ -115,9 +113,7 @@ pub async fn rewrite_under_a_snapshot<S: SourceServer, L: LakeTarget>(
     let running = world.run()?.hold_at("chunk-read", 2, &hold).spawn()?;
     hold.arrived(ARRIVAL).await?;
     let mut session = world.session().await?;
-    let rewrite = tokio::spawn(async move {
-        session.run("$rewrite(big, v)").await
-    });
+    let rewrite = tokio::spawn(async move { session.run("$rewrite(big, v)").await });
     tokio::time::sleep(Duration::from_secs(1)).await;
     hold.release();
     rewrite.await??;
@@ -183,9 +179,7 @@ pub async fn ddl_in_a_rolled_back_transaction<S: SourceServer, L: LakeTarget>(
     world.catch_up().await?;
     let running = world.run()?.spawn()?;
     let mut session = world.session().await?;
-    session
-        .run("BEGIN; INSERT INTO big SELECT i, 'streams' FROM $series(10001, 13000)")
-        .await?;
+    session.run("BEGIN; INSERT INTO big SELECT i, 'streams' FROM $series(10001, 13000)").await?;
     session.run("ALTER TABLE big ADD COLUMN gone int DEFAULT 3; TRUNCATE big; INSERT INTO big SELECT i, 'x', 1 FROM $series(1, 3000)").await?;
     tokio::time::sleep(Duration::from_secs(1)).await;
     session.run("ROLLBACK").await?;
@@ -255,10 +249,12 @@ pub async fn columns_swap_names<S: SourceServer, L: LakeTarget>(source: Arc<S>) 
         .await?;
     world.catch_up().await?;
     let running = world.run()?.spawn()?;
-    world.execute(
-        "BEGIN; UPDATE cols SET a = 'before' WHERE id = 1; $swap_columns(cols, a, b); \
+    world
+        .execute(
+            "BEGIN; UPDATE cols SET a = 'before' WHERE id = 1; $swap_columns(cols, a, b); \
          UPDATE cols SET a = 'after' WHERE id = 2; COMMIT",
-    ).await?;
+        )
+        .await?;
     world.execute("UPDATE cols SET b = 'later' WHERE id = 5").await?;
     running.drain_after(Duration::from_secs(2)).await?;
     agree(world).await
@@ -277,11 +273,13 @@ pub async fn tables_swap_names<S: SourceServer, L: LakeTarget>(source: Arc<S>) -
     }
     world.catch_up().await?;
     let running = world.run()?.spawn()?;
-    world.execute(
-        "BEGIN; UPDATE one SET v = 'before' WHERE id = 1; $swap_tables(one, two); \
+    world
+        .execute(
+            "BEGIN; UPDATE one SET v = 'before' WHERE id = 1; $swap_tables(one, two); \
          UPDATE one SET v = 'after, was two' WHERE id = 2; \
          DELETE FROM two WHERE id = 3; COMMIT",
-    ).await?;
+        )
+        .await?;
     world.execute("UPDATE two SET v = 'later' WHERE id = 4").await?;
     running.drain_after(Duration::from_secs(3)).await?;
     agree(world).await
@@ -329,17 +327,13 @@ pub async fn missing_cells_while_loading<S: SourceServer, L: LakeTarget>(
 /// Equal rows of a table without a key: one delete takes one of them.
 pub async fn tables_without_a_key<S: SourceServer, L: LakeTarget>(source: Arc<S>) -> Result<()> {
     let world = World::<S, L>::create(source, "no_key").await?;
+    world.execute("CREATE TABLE bag (a int, b text); $whole_rows(bag)").await?;
     world
-        .execute("CREATE TABLE bag (a int, b text); $whole_rows(bag)")
+        .execute("INSERT INTO bag SELECT i % 10, NULLIF('r' || (i % 3), 'r0') FROM $series(1, 900)")
         .await?;
-    world.execute("INSERT INTO bag SELECT i % 10, NULLIF('r' || (i % 3), 'r0') FROM $series(1, 900)").await?;
     world.catch_up().await?;
-    world
-        .execute("$delete_some(bag, a = 3, 5)")
-        .await?;
-    world
-        .execute("$update_some(bag, b = 'u', a = 4, 7)")
-        .await?;
+    world.execute("$delete_some(bag, a = 3, 5)").await?;
+    world.execute("$update_some(bag, b = 'u', a = 4, 7)").await?;
     world.execute("INSERT INTO bag SELECT 5, NULL FROM $series(1, 20); $delete_some(bag, a = 5 AND b IS NULL, 11)").await?;
     agree(world).await
 }

@@ -69,8 +69,7 @@ impl Table<'_> {
             format!("INSERT INTO edge_{} VALUES ({}, {value}{array});", self.place, from + n)
         };
         let each = said.iter().enumerate();
-        let each =
-            each.map(|(n, value)| insert(n, value, format!("ARRAY[{value}, NULL, {all}]")));
+        let each = each.map(|(n, value)| insert(n, value, format!("ARRAY[{value}, NULL, {all}]")));
         let nulls = [
             insert(10, "NULL", "NULL".to_owned()),
             insert(11, "NULL", "'{}'".to_owned()),

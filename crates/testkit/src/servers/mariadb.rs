@@ -69,8 +69,13 @@ impl Programs {
 const PACKAGES: &[&str] = &["mariadb-server-core", "mariadb-client-core", "mariadb-server"];
 
 /// What is wrapped, of what there is.
-const PROGRAMS: &[&str] =
-    &["sbin/mariadbd", "bin/my_print_defaults", "bin/resolveip", "bin/mariadb", "bin/mariadb-binlog"];
+const PROGRAMS: &[&str] = &[
+    "sbin/mariadbd",
+    "bin/my_print_defaults",
+    "bin/resolveip",
+    "bin/mariadb",
+    "bin/mariadb-binlog",
+];
 
 /// True if [`programs`] would succeed without fetching anything.
 pub fn installed(version: Version) -> bool {
@@ -81,11 +86,7 @@ pub fn installed(version: Version) -> bool {
 pub fn programs(version: Version) -> Result<Programs> {
     let folder = folder(version);
     let _lock = host::lock(&format!("mariadb-{}", version.number()))?;
-    let programs = if system_has(version) {
-        system(&folder)
-    } else {
-        unpacked(version, &folder)?
-    };
+    let programs = if system_has(version) { system(&folder) } else { unpacked(version, &folder)? };
     make_template(&programs)?;
     Ok(programs)
 }

@@ -374,7 +374,8 @@ mod tests {
         for _ in 0..300 {
             session.run(&bank::transfer(&mut random)).await.unwrap();
         }
-        let sql = "SELECT sum(balance) FROM (SELECT * FROM checking UNION ALL SELECT * FROM savings) a";
+        let sql =
+            "SELECT sum(balance) FROM (SELECT * FROM checking UNION ALL SELECT * FROM savings) a";
         let sum = server.query("bank", sql).await.unwrap();
         assert_eq!(sum, [[Some(bank::SUM.to_string())]]);
     }

@@ -197,10 +197,7 @@ impl Shopper {
             0 => format!(
                 "UPDATE events SET kind = 'u{salt}', score = {salt} WHERE id BETWEEN {a} AND {b}"
             ),
-            _ => format!(
-                "UPDATE orders SET customer = {salt} WHERE {}",
-                orders_of(a, rows)
-            ),
+            _ => format!("UPDATE orders SET customer = {salt} WHERE {}", orders_of(a, rows)),
         }
     }
 

@@ -262,3 +262,20 @@ async fn young_versions_and_unforced_upkeep_are_left_alone() {
     let rules = UpkeepPolicy { force_expire: true, ..policy() };
     assert!(table.upkeep(&rules).await.unwrap().is_none());
 }
+
+#[tokio::test]
+async fn compaction_is_given_up_when_another_writer_has_the_table() {
+    let world = World::new().await;
+    let schema = people("t");
+    let (mut table, left) = worn(&world).await;
+    let mut older = world.again("writer-0").await.open_table(&schema, Slot::Visible).await.unwrap();
+    let done = older.upkeep(&compact()).await.unwrap().unwrap().run().await.unwrap();
+    table.write(inserts(&schema, &[row![50, "b", 0]])).await.unwrap();
+    land(&mut table, &schema).await;
+    // The newer writer takes what the older one compacted for left over.
+    upkeep(&mut table, &expire(&[])).await.unwrap();
+    assert!(!world.files("public/t/data").iter().any(|f| f.contains("-g1-c")));
+    let outcome = older.commit_upkeep(done).await.unwrap();
+    assert!(matches!(outcome, UpkeepOutcome::Dropped(_)), "{outcome:?}");
+    world.read("t").assert(&left.into_iter().chain([row![50, "b", 0]]).collect::<Vec<_>>());
+}

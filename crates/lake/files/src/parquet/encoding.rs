@@ -17,11 +17,12 @@ use parquet::schema::types::{SchemaDescriptor, Type};
 const SAMPLE_MIN: usize = 256;
 /// A dictionary is worth it when each value is seen at least this often in the sample.
 const REPEATS_MIN: usize = 16;
-/// Parquet's own bounds are cut at this length, so that a footer never holds a long text twice a row group.
-const BOUND_BYTES: usize = 64;
-/// Narrow columns have pages of so many rows: the writer allocates a few times a page and column, and delta encodings
-/// restart with each. Wide columns reach the library's limit of 1 MiB first.
-const PAGE_ROWS: usize = 64 * 1024;
+/// Bounds of text and bytes are cut at this length, so that a footer never holds a long text twice a row group.
+pub(super) const BOUND_BYTES: usize = 64;
+/// A page ends at so many rows: delta encodings restart with each, and a reader that wants one row reads them all.
+pub(super) const PAGE_ROWS: usize = 64 * 1024;
+/// A page ends at so many bytes of values. It is the library's default, too.
+pub(super) const PAGE_BYTES: usize = 1 << 20;
 
 /// The Parquet schema of an Arrow schema: field ids kept, 16-byte binaries marked as UUIDs.
 pub(super) fn parquet_schema(schema: &SchemaRef) -> Result<SchemaDescriptor> {

@@ -289,7 +289,10 @@ mod tests {
         let int24 = reader(code::INT24, 0, 0);
         assert_eq!(shown(int24, &[0xFF, 0xFF, 0xFF]), "Int(-1)");
         assert_eq!(shown(int24, &[0, 0, 0x80]), "Int(-8388608)");
-        assert_eq!(shown(Reader { unsigned: true, ..int24 }, &[0xFF, 0xFF, 0xFF]), "UInt(16777215)");
+        assert_eq!(
+            shown(Reader { unsigned: true, ..int24 }, &[0xFF, 0xFF, 0xFF]),
+            "UInt(16777215)"
+        );
         assert_eq!(shown(reader(code::LONGLONG, 0, 0), &[0xFF; 8]), "Int(-1)");
     }
 

@@ -129,6 +129,11 @@ impl XaId {
         bytes.extend_from_slice(second);
         Self(bytes.into())
     }
+
+    /// Both parts, one behind the other, as `XA RECOVER` lists them.
+    pub fn data(&self) -> &[u8] {
+        self.0.get(12..).unwrap_or_default()
+    }
 }
 
 /// What an XA prepare says.

@@ -224,7 +224,8 @@ mod tests {
         for (column, expected) in cases {
             assert_eq!(Width::of(&column), Ok(expected), "{column:?}");
         }
-        for bad in [decimal(0, 0), decimal(3, 5), decimal(66, 0), column(code::BLOB, 5), column(99, 0)]
+        for bad in
+            [decimal(0, 0), decimal(3, 5), decimal(66, 0), column(code::BLOB, 5), column(99, 0)]
         {
             assert!(Width::of(&bad).is_err(), "{bad:?}");
         }

@@ -314,11 +314,7 @@ fn names(mut value: Cursor<'_>, columns: &mut [LogColumn]) -> Result<(), Malform
     Ok(())
 }
 
-fn labels(
-    mut value: Cursor<'_>,
-    columns: &mut [LogColumn],
-    kind: u8,
-) -> Result<(), Malformed> {
+fn labels(mut value: Cursor<'_>, columns: &mut [LogColumn], kind: u8) -> Result<(), Malformed> {
     for column in columns.iter_mut().filter(|column| column.code == kind) {
         let mut labels = Vec::new();
         for _ in 0..value.count()? {

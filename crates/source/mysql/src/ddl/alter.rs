@@ -262,7 +262,8 @@ mod tests {
 
     #[test]
     fn columns_move_come_and_go() {
-        let all = of("alter online table if exists `x`.t rename column a to `b c`, change d e int, \
+        let all =
+            of("alter online table if exists `x`.t rename column a to `b c`, change d e int, \
                       change column f f bigint comment 'a, b', drop g, drop column if exists `h`, \
                       drop primary key, drop index i, add index j (k), rename index l to m");
         assert_eq!(all.table, lakeward_core::TableId::new("x", "t"));
@@ -348,7 +349,8 @@ mod tests {
 
     #[test]
     fn a_table_may_be_renamed() {
-        for text in ["rename to u", "rename u", "rename as u", "rename = u", "add c int, rename u"] {
+        for text in ["rename to u", "rename u", "rename as u", "rename = u", "add c int, rename u"]
+        {
             let of = of(&format!("alter table t {text}"));
             assert_eq!(of.renamed_to, Some(lakeward_core::TableId::new("d", "u")), "{text}");
         }

@@ -60,9 +60,7 @@ impl Fold {
                 pairs.iter().try_for_each(|(from, to)| self.rename(from, to))
             }
             Statement::Truncate(table) => self.truncate(&table),
-            Statement::Drop(tables) => {
-                tables.iter().try_for_each(|table| self.gone(table))
-            }
+            Statement::Drop(tables) => tables.iter().try_for_each(|table| self.gone(table)),
             Statement::Create(table) => self.gone(&table),
             Statement::DropDatabase(database) => {
                 let Mode::Inside(inside) = &self.mode else { return Ok(()) };
@@ -148,6 +146,10 @@ impl Fold {
     fn changed(&mut self, table: &TableId) -> Result<()> {
         const WHY: &str = "a session changed rows by statements that the log carries as text: \
                            its binlog_format was not ROW";
-        if self.follows(table) { self.diverge(table, Divergence::Other(WHY.into())) } else { Ok(()) }
+        if self.follows(table) {
+            self.diverge(table, Divergence::Other(WHY.into()))
+        } else {
+            Ok(())
+        }
     }
 }

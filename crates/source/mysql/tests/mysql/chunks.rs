@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use lakeward_core::{Chunk, Coverage, ErrorKind, KeyText, Position, SourceEvent, TableSchema};
-use lakeward_testkit::mariadb::{Version, run, texts};
+use lakeward_testkit::mariadb::{MariaDb, Version, run, texts};
 
 use crate::load;
 use crate::world::{World, server};
@@ -247,6 +247,42 @@ async fn a_chunk_sees_everything_that_was_delivered() {
         writer.await.unwrap();
     }
     world.run("DROP TABLE t").await;
+}
+
+/// The same race, held open: a commit that waits for a replica stands in the log, and no snapshot sees it yet.
+async fn a_commit_that_waits_for_a_replica_is_waited_for(version: Version) {
+    let server = Arc::new(MariaDb::start(version).await.unwrap());
+    let world = World::on(Arc::clone(&server), "CREATE TABLE t (id int PRIMARY KEY)").await;
+    let table = Arc::clone(&world.known[0]);
+    let mut follow = world.follow().await;
+    server
+        .execute(
+            "SET GLOBAL rpl_semi_sync_master_timeout = 4000; \
+             SET GLOBAL rpl_semi_sync_master_wait_point = AFTER_SYNC; \
+             SET GLOBAL rpl_semi_sync_master_wait_no_slave = ON; \
+             SET GLOBAL rpl_semi_sync_master_enabled = ON",
+        )
+        .await
+        .unwrap();
+    let mut sql = server.connect_to(&world.database).await.unwrap();
+    let writer =
+        tokio::spawn(async move { run(&mut sql, "INSERT INTO t VALUES (1)").await.unwrap() });
+    while !matches!(follow.next().await.unwrap(), SourceEvent::Rows(_)) {}
+    let seen = server.text(&world.database, "SELECT COUNT(*) FROM t").await.unwrap();
+    assert_eq!(seen.as_deref(), Some("0"), "delivered, and not visible: the race is open");
+    let rows = load::rows(world.source.as_ref(), &table, &load::ALL).await;
+    assert_eq!(rows, [["1"]], "a chunk was read before it could see what was delivered");
+    writer.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_waits_for_a_replica_is_waited_for_10_11() {
+    a_commit_that_waits_for_a_replica_is_waited_for(Version::V10_11).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_waits_for_a_replica_is_waited_for_11_8() {
+    a_commit_that_waits_for_a_replica_is_waited_for(Version::V11_8).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

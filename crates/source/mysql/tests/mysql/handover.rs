@@ -43,7 +43,7 @@ impl Told {
     }
 }
 
-/// Counts rows up, each writer its own; every seventh change by a prepared transaction.
+/// Counts rows up, each writer its own; more than half of the changes by prepared transactions.
 async fn write(server: Arc<MariaDb>, database: String, writer: i32, stop: Arc<AtomicBool>) -> u64 {
     let mut sql = server.connect_to(&database).await.unwrap();
     let mut changes = 0;
@@ -51,9 +51,9 @@ async fn write(server: Arc<MariaDb>, database: String, writer: i32, stop: Arc<At
         let id = writer + WRITERS * (changes as i32 % (ROWS / WRITERS));
         let update = format!("UPDATE t SET v=v+1 WHERE id={id}");
         let statement = match changes % 7 {
-            6 => format!(
-                "XA START '{database}{writer}'; {update}; XA END '{database}{writer}';
-                 XA PREPARE '{database}{writer}'; XA COMMIT '{database}{writer}'"
+            3.. => format!(
+                "XA START '{writer}','{changes}'; {update}; XA END '{writer}','{changes}';
+                 XA PREPARE '{writer}','{changes}'; XA COMMIT '{writer}','{changes}'"
             ),
             _ => update,
         };
@@ -109,7 +109,11 @@ async fn snapshots_see_what_was_handed_out(version: Version) {
         };
         let mut chunk = world
             .source
-            .read_chunk(&schema, &Chunk::Range { from: None, to: None }, Arc::<Delivered>::default())
+            .read_chunk(
+                &schema,
+                &Chunk::Range { from: None, to: None },
+                Arc::<Delivered>::default(),
+            )
             .await
             .unwrap();
         let saw = chunk.saw_nothing_after().clone();
@@ -121,7 +125,11 @@ async fn snapshots_see_what_was_handed_out(version: Version) {
             seen.extend(versions(&batch));
         }
         for (id, version) in known {
-            assert!(seen[&id] >= version, "row {id}: the log told {version}, a later snapshot {}", seen[&id]);
+            assert!(
+                seen[&id] >= version,
+                "row {id}: the log told {version}, a later snapshot {}",
+                seen[&id]
+            );
             ahead += i32::from(seen[&id] > version);
         }
         taken += 1;

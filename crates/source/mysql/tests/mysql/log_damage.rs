@@ -44,16 +44,30 @@ async fn events() -> Vec<Vec<u8>> {
         at = end;
     }
     // The table is known from behind its own beginning.
-    let made = events.iter().position(|event| event.windows(12).any(|text| text == b"CREATE TABLE"));
+    let made =
+        events.iter().position(|event| event.windows(12).any(|text| text == b"CREATE TABLE"));
     events.split_off(made.unwrap() + 1)
 }
 
 fn fold() -> Fold {
     let columns = [
-        ("id", "int"), ("a", "bigint unsigned"), ("b", "decimal(20,5)"), ("c", "decimal(50,10)"),
-        ("d", "double"), ("e", "varchar(300)"), ("f", "text"), ("g", "blob"), ("h", "date"),
-        ("i", "time(3)"), ("j", "datetime(6)"), ("k", "timestamp(2)"), ("l", "year"),
-        ("m", "enum('a','b')"), ("n", "set('a','b','c')"), ("o", "bit(12)"), ("p", "char(9)"),
+        ("id", "int"),
+        ("a", "bigint unsigned"),
+        ("b", "decimal(20,5)"),
+        ("c", "decimal(50,10)"),
+        ("d", "double"),
+        ("e", "varchar(300)"),
+        ("f", "text"),
+        ("g", "blob"),
+        ("h", "date"),
+        ("i", "time(3)"),
+        ("j", "datetime(6)"),
+        ("k", "timestamp(2)"),
+        ("l", "year"),
+        ("m", "enum('a','b')"),
+        ("n", "set('a','b','c')"),
+        ("o", "bit(12)"),
+        ("p", "char(9)"),
         ("q", "binary(5)"),
     ];
     let column = |(name, declared): &(&str, &str)| ColumnNow {

@@ -27,7 +27,9 @@ async fn piece(follow: &mut Follow, head: &lakeward_core::Position) -> Option<Ve
 async fn opened_again_at_every_place_the_log_brings_each_row_once() {
     let mut world = World::new(V10_11, TABLE).await;
     for id in 0..30 {
-        world.run(&format!("INSERT INTO t VALUES ({id}, -1); UPDATE t SET v={id} WHERE id={id}")).await;
+        world
+            .run(&format!("INSERT INTO t VALUES ({id}, -1); UPDATE t SET v={id} WHERE id={id}"))
+            .await;
     }
     let whole = world.lines().await;
     assert_eq!(whole.len(), 60);
@@ -167,4 +169,48 @@ async fn a_quiet_log_still_tells_where_it_is() {
     world.run("INSERT INTO t VALUES (2,2)").await;
     assert_eq!(follow.lines().await, ["+ t 2|2"]);
     assert!(follow.through.unwrap() != through);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn several_domains_are_told_apart_at_every_place() {
+    let mut world = World::new(V11_8, TABLE).await;
+    for id in 0..12 {
+        world.run(&format!("SET SESSION gtid_domain_id={}", id % 3 + 40)).await;
+        world.run(&format!("INSERT INTO t VALUES ({id},0)")).await;
+    }
+    let whole = world.lines().await;
+    assert_eq!(whole.len(), 12);
+    let head = world.source.head().await.unwrap();
+    let (mut all, mut from) = (Vec::new(), StartAt::Beginning(world.beginning.clone()));
+    loop {
+        let mut follow = world.follow_from(from).await;
+        let Some(events) = piece(&mut follow, &head).await else { break };
+        all.extend(events.iter().flat_map(lines));
+        if follow.has_passed(&head) {
+            break;
+        }
+        from = StartAt::After(follow.through.clone().unwrap());
+    }
+    assert_eq!(all, whole);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn transactions_out_of_order_are_refused() {
+    let server = MariaDb::start_with(V10_11, &[("gtid-strict-mode", "0")]).await.unwrap();
+    let mut world = World::on(std::sync::Arc::new(server), TABLE).await;
+    let mut follow = world.follow().await;
+    world.run("SET SESSION gtid_seq_no=1000; INSERT INTO t VALUES (1,1)").await;
+    assert_eq!(follow.lines().await, ["+ t 1|1"]);
+    world.run("SET SESSION gtid_seq_no=500; INSERT INTO t VALUES (2,2)").await;
+    let error = until_error(&mut follow).await;
+    assert_eq!(error.kind(), ErrorKind::Unsupported, "{error:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_readers_of_one_number_are_noticed() {
+    let world = World::new(V10_11, TABLE).await;
+    let mut first = world.follow().await;
+    let _second = world.follow().await;
+    let error = until_error(&mut first).await;
+    assert!(matches!(error.kind(), ErrorKind::Unreachable | ErrorKind::Conflict), "{error:?}");
 }

@@ -12,7 +12,9 @@ async fn columns_keep_their_ids() {
         let mut world = World::new(version, TABLE).await;
         world.run("INSERT INTO t VALUES (1,'a'); ALTER TABLE t RENAME COLUMN v TO w").await;
         world.run("INSERT INTO t VALUES (2,'b'); ALTER TABLE t CHANGE w x VARCHAR(30)").await;
-        world.run("INSERT INTO t VALUES (3,'c'); ALTER TABLE t DROP COLUMN x, ADD COLUMN x INT").await;
+        world
+            .run("INSERT INTO t VALUES (3,'c'); ALTER TABLE t DROP COLUMN x, ADD COLUMN x INT")
+            .await;
         world.run("INSERT INTO t VALUES (4,9)").await;
         let expected = [
             "+ t 1|a",
@@ -67,7 +69,8 @@ async fn types_that_widen_are_followed_and_others_diverge() {
     world.run("INSERT INTO t VALUES (2,3,'4'); ALTER TABLE t MODIFY b INT").await;
     world.run("INSERT INTO t VALUES (3,4,5)").await;
     let lines = world.lines().await;
-    let of = |start: &str| lines.iter().filter(|l| l.starts_with(start)).cloned().collect::<Vec<_>>();
+    let of =
+        |start: &str| lines.iter().filter(|l| l.starts_with(start)).cloned().collect::<Vec<_>>();
     assert_eq!(of("+"), ["+ t 1|2|3", "+ t 2|3|4", "+ t 3|4|5"]);
     assert_eq!(of("diverged"), ["diverged t: Rewritten"]);
     let diverged = lines.iter().position(|line| line.starts_with("diverged")).unwrap();

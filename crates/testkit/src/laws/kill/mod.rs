@@ -68,7 +68,11 @@ pub async fn law<S: SourceServer, L: LakeTarget>(
     let counts = dry_run::<S, L>(&source, &template).await?;
     let expiries = expiry::law::<S, L>(Arc::clone(&source), occurrences).await?;
     let reached = |name: &str| counts.contains_key(name) || expiries.contains_key(name);
-    println!("kill law, {} -> {}: reached {counts:?}, with expiry {expiries:?}", source.title(), L::title());
+    println!(
+        "kill law, {} -> {}: reached {counts:?}, with expiry {expiries:?}",
+        source.title(),
+        L::title()
+    );
     let never: Vec<&str> =
         KillPoint::ALL.iter().map(|point| point.name()).filter(|name| !reached(name)).collect();
     if !never.is_empty() {
@@ -125,7 +129,7 @@ async fn world<S: SourceServer, L: LakeTarget>(
     template: &str,
     name: &str,
 ) -> Result<World<S, L>> {
-    source.copy_database(template, name).await?;
+    source.copy_database(template, &World::<S, L>::name(name)).await?;
     let mut world = World::over(Arc::clone(source), name)?;
     world.options.memory = "32MiB".to_owned();
     world.options.commit_interval = "150ms".to_owned();

@@ -6,12 +6,11 @@ use parquet::data_type::{ByteArray, FixedLenByteArray};
 use parquet::file::statistics::{Statistics, ValueStatistics};
 use parquet::schema::types::ColumnDescriptor;
 
-use super::super::metrics::{big_endian, raise_bytes, raise_text};
+use crate::parquet::encoding::BOUND_BYTES;
+use crate::parquet::metrics::{big_endian, raise_bytes, raise_text};
 
-/// Bounds of text and bytes are cut at this length, so that a footer never holds a long text twice a row group.
-const BYTES_MAX: usize = 64;
 /// What is kept of a value that will be cut: enough to see that there was more, and where its last character ends.
-const KEPT_MAX: usize = BYTES_MAX + 8;
+const KEPT_MAX: usize = BOUND_BYTES + 8;
 
 /// A column's bounds so far.
 #[derive(Debug)]
@@ -239,7 +238,7 @@ impl BytesBounds {
             return None;
         }
         let (least, most) = (self.least.clone(), self.most.clone());
-        let is_short = |bytes: &Vec<u8>| self.whole || bytes.len() <= BYTES_MAX;
+        let is_short = |bytes: &Vec<u8>| self.whole || bytes.len() <= BOUND_BYTES;
         let least = if is_short(&least) {
             Cut { bytes: Some(least), cut: false }
         } else {
@@ -263,10 +262,10 @@ impl BytesBounds {
     }
 }
 
-/// Where a value of more than [`BYTES_MAX`] bytes is cut: text between two characters.
+/// Where a value of more than [`BOUND_BYTES`] bytes is cut: text between two characters.
 fn cut_at(bytes: &[u8], text: bool) -> usize {
     let begins = |at: &usize| bytes[*at] & 0xC0 != 0x80;
-    if text { (1..=BYTES_MAX).rev().find(begins).unwrap_or(BYTES_MAX) } else { BYTES_MAX }
+    if text { (1..=BOUND_BYTES).rev().find(begins).unwrap_or(BOUND_BYTES) } else { BOUND_BYTES }
 }
 
 fn head(value: &[u8]) -> u64 {

@@ -24,6 +24,7 @@ use parquet::file::page_index::offset_index::OffsetIndexMetaData;
 use parquet::schema::types::ColumnDescPtr;
 
 use super::desk::Desk;
+use super::encoding::{PAGE_BYTES, PAGE_ROWS};
 
 mod bits;
 mod bounds;
@@ -36,11 +37,6 @@ use dictionary::Dictionary;
 use pages::{DataPage, Pages};
 use values::Values;
 pub(super) use values::is_encoded;
-
-/// A page ends at so many rows: delta encodings restart with each, and a reader that wants one row reads them all.
-const PAGE_ROWS: usize = 64 * 1024;
-/// A page ends at so many bytes of values.
-const PAGE_BYTES: usize = 1 << 20;
 
 /// How a column is to be encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

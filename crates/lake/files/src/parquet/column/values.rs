@@ -79,7 +79,8 @@ impl Values {
             }
             _ => (Page::Integers(Box::new(Delta::new(false))), 8),
         };
-        let dictionary = choice.dictionary.then(|| Dictionary::new((width > 0).then_some(width)));
+        let may = choice.dictionary && column.physical_type() != Physical::BOOLEAN;
+        let dictionary = may.then(|| Dictionary::new((width > 0).then_some(width)));
         Self { page, dictionary, bounds: Bounds::new(column, choice.whole_bounds), width }
     }
 
