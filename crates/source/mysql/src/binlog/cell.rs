@@ -106,6 +106,8 @@ fn date(cursor: &mut Cursor<'_>) -> Result<Value<'static>, Malformed> {
 }
 
 fn time(bytes: &[u8], digits: u8) -> Result<Value<'static>, Malformed> {
+    // A damaged log may say more.
+    let digits = digits.min(6);
     let fraction_bits = 8 * u32::from(digits.div_ceil(2));
     let bits = 8 * bytes.len().clamp(3, 6) as u32;
     let packed = big_endian(bytes).cast_signed().wrapping_sub(1 << (bits - 1));

@@ -27,6 +27,9 @@ use crate::{Result, fail};
 /// Small, yet more chunks than readers for every table.
 const SIZE: Size = Size { customers: 400 };
 
+/// The least memory in MiB that a sink takes: large transactions go to disk.
+const MEMORY: usize = 32;
+
 /// Trials at the same time: most of a trial is waiting.
 const AT_ONCE: usize = 3;
 
@@ -131,7 +134,7 @@ async fn world<S: SourceServer, L: LakeTarget>(
 ) -> Result<World<S, L>> {
     source.copy_database(template, &World::<S, L>::name(name)).await?;
     let mut world = World::over(Arc::clone(source), name)?;
-    world.options.memory = "32MiB".to_owned();
+    world.options.memory = format!("{}MiB", MEMORY * world.lake.lakes().len());
     world.options.commit_interval = "150ms".to_owned();
     world.options.rows_per_chunk = 200;
     world.options.pipeline = vec![
