@@ -20,6 +20,9 @@ pub(super) type Covers<'a> = &'a (dyn Fn(&Position, &Position) -> Coverage + Syn
 /// A table, whatever other table had its name before.
 type Table = (TableId, TableIdentity);
 
+/// A schema that an open transaction, or a part of it, brought.
+type Brought = (Option<PartId>, Arc<TableSchema>);
+
 /// One sink's view of the log.
 pub(super) struct View {
     /// Everything up to here has been handed on.
@@ -29,7 +32,7 @@ pub(super) struct View {
     /// Whether rows were handed on since `through`.
     tail: bool,
     /// Open transactions of which something was handed on, with the schemas that they brought.
-    open: HashMap<TransactionId, Vec<(Option<PartId>, Arc<TableSchema>)>>,
+    open: HashMap<TransactionId, Vec<Brought>>,
     /// The schema under which the sink expects a table's next rows.
     known: HashMap<Table, Arc<TableSchema>>,
     /// What old rows hold in columns that changes brought which were passed over.

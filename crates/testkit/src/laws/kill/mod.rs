@@ -133,7 +133,7 @@ async fn world<S: SourceServer, L: LakeTarget>(
     name: &str,
 ) -> Result<World<S, L>> {
     source.copy_database(template, &World::<S, L>::name(name)).await?;
-    let mut world = World::over(Arc::clone(source), name)?;
+    let mut world = World::<S, L>::over(Arc::clone(source), name)?;
     world.options.memory = format!("{}MiB", MEMORY * world.lake.lakes().len());
     world.options.commit_interval = "150ms".to_owned();
     world.options.rows_per_chunk = 200;
