@@ -1,3 +1,4 @@
+//! What schemas become: ids that stay, fills of new columns, changes that the log did not carry.
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int32Type;
 

@@ -1,3 +1,4 @@
+//! One memory for log, catalogue and chunks: who is told what, and from when on.
 use super::*;
 use crate::follow::{Added, AddedDefault};
 
