@@ -99,6 +99,9 @@ pub struct CopyState {
     pub generation: u32,
     /// Object with its chunks.
     pub chunks: String,
+    /// Why it can no longer become right: another copy must be loaded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub diverged: Option<String>,
 }
 
 impl TableState {
@@ -180,7 +183,8 @@ impl State {
         state.schema = version;
         if plan.copy {
             let chunks = plan.chunks.clone();
-            state.copy = Some(CopyState { generation: plan.generation, chunks });
+            let (generation, diverged) = (plan.generation, None);
+            state.copy = Some(CopyState { generation, chunks, diverged });
         } else {
             state.visible = plan.generation;
             state.loading = Some(plan.chunks.clone());

@@ -357,7 +357,7 @@ impl Session<'_> {
                     part.load_ends = part.promote;
                 }
                 None => {
-                    part.load_ends = part.lane.load.as_mut().is_some_and(|l| l.may_end(passed));
+                    part.load_ends = part.lane.load_may_end(passed);
                     part.promote = part.load_ends;
                 }
             }
@@ -375,7 +375,7 @@ impl Session<'_> {
         }
         let staging = visible.into_iter().map(|(_, lane)| epoch::stage(lane, source.as_ref()));
         for mut part in try_join_all(staging).await? {
-            let ends = torn.is_none() && part.lane.load.as_mut().is_some_and(|l| l.may_end(passed));
+            let ends = torn.is_none() && part.lane.load_may_end(passed);
             part.load_ends = ends;
             parts.push(part);
         }
@@ -425,7 +425,7 @@ impl Session<'_> {
         self.lanes
             .iter_mut()
             .filter_map(|(key, lane)| {
-                let ends = lane.load.as_mut().is_some_and(|l| l.may_end(passed));
+                let ends = lane.load_may_end(passed);
                 (lane.dirty || ends).then(|| key.clone())
             })
             .collect()
@@ -489,6 +489,10 @@ impl Session<'_> {
             state.schema = lane.schema.version;
             next.schemas.insert(table, lane.schema.as_ref().clone());
             if lane.slot != Slot::Visible {
+                if let Some(copy) = state.copy.as_mut().filter(|c| c.generation == lane.generation)
+                {
+                    copy.diverged = lane.diverged.clone();
+                }
                 continue;
             }
             if state.copy.as_ref().is_some_and(|c| c.generation <= lane.generation) {

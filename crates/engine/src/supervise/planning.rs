@@ -177,12 +177,13 @@ impl Session<'_> {
         });
     }
 
-    /// Tables of which the ledger says that they must be loaded again, and for which no copy is under way.
+    /// Tables of which the ledger says that they must be loaded again, and for which no copy is under way that can still
+    /// become right.
     pub(super) fn reload_diverged(&mut self) {
         let copied: HashSet<TableId> = self
             .lanes
             .iter()
-            .filter(|(_, lane)| lane.slot != Slot::Visible)
+            .filter(|(_, lane)| lane.slot != Slot::Visible && lane.diverged.is_none())
             .map(|((table, _), _)| table.clone())
             .collect();
         for ((table, _), lane) in &self.lanes {

@@ -324,9 +324,11 @@ impl<'a> Session<'a> {
         let behaviour = self.cx.options.schema_change(&known.table);
         let opening = Opening { schema, slot, generation, sink, mark, load, behaviour };
         let mut lane = Lane::new(opening, &self.spill_folder());
-        // A copy that was promoted is right again.
-        let same = slot == Slot::Visible && generation == known.visible;
-        lane.diverged = known.diverged.clone().filter(|_| same);
+        lane.diverged = match slot {
+            // A copy that was promoted is right again.
+            Slot::Visible => known.diverged.clone().filter(|_| generation == known.visible),
+            Slot::Copy(_) => known.copy.as_ref().and_then(|copy| copy.diverged.clone()),
+        };
         Ok(lane)
     }
 
@@ -493,9 +495,7 @@ impl<'a> Session<'a> {
     fn has_work(&mut self) -> bool {
         let (source, through) = (&self.cx.source, &self.through);
         let passed = |saw: &Position| source.covers(through, saw) == Coverage::Covered;
-        self.lanes
-            .values_mut()
-            .any(|l| l.dirty || l.load.as_mut().is_some_and(|load| load.may_end(passed)))
+        self.lanes.values_mut().any(|lane| lane.dirty || lane.load_may_end(passed))
     }
 
     fn idle_is_due(&self, waited: Duration, target: Option<&Position>) -> bool {

@@ -110,6 +110,13 @@ impl Lane {
         &self.schema.table
     }
 
+    /// Whether the load may end once the log has passed what its chunks saw. A copy that has diverged makes way for another:
+    /// it must not be shown.
+    pub fn load_may_end(&mut self, passed: impl Fn(&Position) -> bool) -> bool {
+        let right = self.slot == Slot::Visible || self.diverged.is_none();
+        right && self.load.as_mut().is_some_and(|load| load.may_end(passed))
+    }
+
     /// Bytes of rows that wait in memory for the exact snapshot.
     pub fn deferred_bytes(&self) -> u64 {
         self.deferral.as_ref().map_or(0, |d| d.queue.memory_bytes())
