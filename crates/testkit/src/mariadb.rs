@@ -104,6 +104,8 @@ impl MariaDb {
         };
         set("datadir", &self.data_dir().to_string_lossy());
         set("socket", &self.home.path().join("socket").to_string_lossy());
+        // A server that starts removes the temporary tables of all that share the folder.
+        set("tmpdir", &self.home.path().to_string_lossy());
         set("pid-file", &self.pid_file().to_string_lossy());
         set("port", &self.port.to_string());
         set("log-bin", &self.data_dir().join("bin").to_string_lossy());

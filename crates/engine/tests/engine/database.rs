@@ -16,11 +16,32 @@ pub type Rows = BTreeMap<i64, Row>;
 
 #[derive(Debug, Clone)]
 pub enum Change {
-    Put { id: i64, old: Option<Row>, row: Row, large_sent: bool, part: Option<u64> },
-    Move { from: i64, old: Row, to: i64, row: Row, large_sent: bool, part: Option<u64> },
-    Delete { id: i64, old: Row, part: Option<u64> },
-    Truncate { part: Option<u64> },
+    Put {
+        id: i64,
+        old: Option<Row>,
+        row: Row,
+        large_sent: bool,
+        part: Option<u64>,
+    },
+    Move {
+        from: i64,
+        old: Row,
+        to: i64,
+        row: Row,
+        large_sent: bool,
+        part: Option<u64>,
+    },
+    Delete {
+        id: i64,
+        old: Row,
+        part: Option<u64>,
+    },
+    Truncate {
+        part: Option<u64>,
+    },
     AbortPart(u64),
+    /// Every row changes, and the log says only that.
+    Rewrite,
 }
 
 #[derive(Debug, Clone)]
@@ -42,6 +63,8 @@ pub struct State {
     pub confirmed: u64,
     /// Whether a sink was left out for a while, so that its part of the log may be gone.
     pub may_lose_log: bool,
+    /// How long it takes to plan a load; a chunk takes a part of that.
+    pub slow: Duration,
     /// How often somebody was told that the log is gone.
     pub log_gone: u64,
 }
@@ -79,6 +102,7 @@ pub fn apply(rows: &mut Rows, transaction: &Transaction) {
                 rows.remove(id);
             }
             Change::Truncate { part } if lives(part) => rows.clear(),
+            Change::Rewrite => rows.values_mut().for_each(|row| row.0 += 1_000),
             _ => {}
         }
     }
@@ -212,6 +236,8 @@ impl Source for FakeSource {
     }
 
     async fn split(&self, table: &TableSchema, rows_per_chunk: u64) -> Result<Vec<Chunk>> {
+        let slow = self.0.lock().slow;
+        tokio::time::sleep(slow).await;
         let index = index_of(table);
         if !has_key(index) {
             return Ok(vec![Chunk::Whole]);
@@ -236,6 +262,8 @@ impl Source for FakeSource {
         chunk: &Chunk,
         delivered: Arc<Delivered>,
     ) -> Result<Box<dyn ChunkReader>> {
+        let slow = self.0.lock().slow;
+        tokio::time::sleep(slow / 8).await;
         let index = index_of(table);
         loop {
             {
@@ -424,6 +452,9 @@ impl Log {
                     origin: None,
                     transaction: part_of(part),
                 },
+                Change::Rewrite => {
+                    SourceEvent::Diverged { table: table_id(table), why: Divergence::Rewritten }
+                }
                 Change::AbortPart(part) => {
                     SourceEvent::Abort(TransactionRef { id, part: Some(PartId(*part)) })
                 }

@@ -117,6 +117,8 @@ struct World {
     /// By lake and epoch.
     points: BTreeMap<(usize, u64), ConsistentPoint>,
     next_id: u64,
+    /// Whether tables are rewritten now and then, of which the log tells but little.
+    rewrites: bool,
 }
 
 impl World {
@@ -129,6 +131,7 @@ impl World {
             folder: tempfile::tempdir().unwrap(),
             points: BTreeMap::new(),
             next_id: 1,
+            rewrites: false,
         };
         for _ in 0..80 {
             world.commit_one(false);
@@ -137,7 +140,10 @@ impl World {
     }
 
     fn commit_one(&mut self, may_hide: bool) {
-        let transaction = transaction(&mut self.random, &self.database, self.next_id);
+        let mut transaction = transaction(&mut self.random, &self.database, self.next_id);
+        if self.rewrites && self.random.chance(8) {
+            (transaction.changes, transaction.streamed) = (vec![Change::Rewrite], false);
+        }
         self.next_id += 1;
         let hidden = may_hide && self.random.chance(10);
         self.database.commit(transaction, hidden);
@@ -382,6 +388,22 @@ async fn a_lake_whose_log_is_gone_begins_anew_beside_one_that_follows() {
         }
         world.catch_up_with(orders).await;
         assert_eq!(world.database.lock().log_gone, 1, "seed {seed}");
+        world.judge();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_that_diverged_is_loaded_again_whenever_the_process_dies() {
+    for seed in seeds(16) {
+        println!("seed {seed}");
+        let mut world = World::new(6_000 + seed, 2, 1 + seed % 2);
+        world.rewrites = true;
+        world.database.lock().slow = Duration::from_millis(10);
+        for _ in 0..8 {
+            let asked = world.random.chance(20);
+            world.run_and_crash(asked).await;
+        }
+        world.catch_up().await;
         world.judge();
     }
 }

@@ -17,6 +17,9 @@ use crate::{Result, fail};
 /// Fewer points than this prove little.
 const POINTS_MIN: usize = 10;
 
+/// Who move money at the same time.
+const CLERKS: u64 = 2;
+
 /// The law.
 pub async fn law<S: SourceServer, L: LakeTarget>(source: Arc<S>) -> Result<()> {
     let seed = seed();
@@ -26,13 +29,14 @@ pub async fn law<S: SourceServer, L: LakeTarget>(source: Arc<S>) -> Result<()> {
     world.options.rows_per_chunk = 50;
     world.execute(&bank::create()).await?;
     let stop = Arc::new(AtomicBool::new(false));
-    let clerks: Vec<_> = [1, 2].map(|n| (n, Arc::clone(&stop))).into();
+    let clerks: Vec<_> = (0..CLERKS).map(|n| (n, Arc::clone(&stop))).collect();
     let mut tasks = Vec::new();
     for (n, stop) in clerks {
         tasks.push(tokio::spawn(transfer_until(
             world.session().await?,
             world.source.dialect(),
-            Random::new(seed).fork(n),
+            Random::new(seed).fork(1 + n),
+            n,
             stop,
         )));
     }
@@ -51,10 +55,11 @@ async fn transfer_until(
     mut session: Box<dyn Session>,
     dialect: &'static dyn Dialect,
     mut random: Random,
+    clerk: u64,
     stop: Arc<AtomicBool>,
 ) -> Result<()> {
     while !stop.load(Ordering::Relaxed) {
-        match session.run(&bank::transfer(&mut random)).await {
+        match session.run(&bank::transfer(&mut random, clerk, CLERKS)).await {
             Err(error) if dialect.lost_a_lock(&error.to_string()) => {
                 session.run("ROLLBACK").await?;
             }

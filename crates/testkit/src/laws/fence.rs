@@ -65,7 +65,7 @@ pub async fn law<S: SourceServer, L: LakeTarget>(source: Arc<S>, order: Order) -
 async fn transfers<S: SourceServer, L: LakeTarget>(world: &World<S, L>, round: u64) -> Result<()> {
     let (mut session, mut random) = (world.session().await?, Random::new(round));
     for _ in 0..20 {
-        session.run(&bank::transfer(&mut random)).await?;
+        session.run(&bank::transfer(&mut random, 0, 1)).await?;
     }
     Ok(())
 }

@@ -81,6 +81,7 @@ pub async fn law<S: SourceServer, L: LakeTarget>(
     let restarts = restart_until(&world, &drive, goal, Random::new(seed).fork(77)).await;
     let counts = drive.finish().await.map_err(|error| format!("seed {seed}: {error}"))?;
     let restarts = restarts.map_err(|error| format!("seed {seed}: {counts}: {error}"))?;
+    expire(&world).await.map_err(|error| format!("seed {seed}: {counts}: {error}"))?;
     let verdict = settle(&world, seed)
         .await
         .map_err(|error| format!("seed {seed}: {restarts} restarts, {counts}: {error}"))?;
@@ -163,18 +164,22 @@ async fn restart_until<S: SourceServer, L: LakeTarget>(
         }
         restarts += 1;
     }
-    expire(world).await?;
     Ok(restarts)
 }
 
 /// Versions expire only when many have gathered past the consistent points that are kept: one
-/// undisturbed life at the end, under the same writers, until that has been seen.
+/// undisturbed life at the end, with a small change for every epoch, until that has been seen.
 async fn expire<S: SourceServer, L: LakeTarget>(world: &World<S, L>) -> Result<()> {
     let end = tokio::time::Instant::now() + EXPIRY_LIMIT;
     let log = world.home().join(POINTS);
     let running = world.run()?.arg("--take-over").log_points(&log).spawn()?;
-    while reached(world, KillPoint::ExpireCommit) == 0 && tokio::time::Instant::now() < end {
-        tokio::time::sleep(Duration::from_millis(200)).await;
+    let mut session = world.session().await?;
+    for n in 0.. {
+        if reached(world, KillPoint::ExpireCommit) > 0 || tokio::time::Instant::now() > end {
+            break;
+        }
+        session.run(&format!("UPDATE added SET note = 'look {n}' WHERE id = 1")).await?;
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
     running.kill9().await.map(|_| ())
 }

@@ -26,11 +26,13 @@ pub fn create() -> String {
 }
 
 /// One transaction: money goes from one table to the other, sometimes with the account's number
-/// changed or the account closed and opened again.
-pub fn transfer(random: &mut Random) -> String {
+/// changed or the account closed and opened again. Each of `clerks` clerks has accounts of its own: one that is closed
+/// while another clerk waits for it would swallow that clerk's money.
+pub fn transfer(random: &mut Random, clerk: u64, clerks: u64) -> String {
     let (from, to) =
         if random.chance(50) { ("checking", "savings") } else { ("savings", "checking") };
-    let (giver, taker) = (random.between(1, ACCOUNTS + 1), random.between(1, ACCOUNTS + 1));
+    let mut account = || 1 + clerk + clerks * random.between(0, ACCOUNTS / clerks);
+    let (giver, taker) = (account(), account());
     let amount = random.between(1, 500);
     let mut sql = format!(
         "BEGIN; UPDATE {from} SET balance = balance - {amount} WHERE id = {giver}; \

@@ -372,7 +372,7 @@ mod tests {
         session.run(&bank::create()).await.unwrap();
         let mut random = Random::new(1);
         for _ in 0..300 {
-            session.run(&bank::transfer(&mut random)).await.unwrap();
+            session.run(&bank::transfer(&mut random, 0, 1)).await.unwrap();
         }
         let sql =
             "SELECT sum(balance) FROM (SELECT * FROM checking UNION ALL SELECT * FROM savings) a";
