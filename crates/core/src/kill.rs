@@ -111,7 +111,8 @@ mod armed {
     fn log(name: &str) {
         let Ok(path) = std::env::var("LAKEWARD_KILL_LOG") else { return };
         if let Ok(mut file) = std::fs::OpenOptions::new().create(true).append(true).open(path) {
-            let _ = writeln!(file, "{name}");
+            // One write a line: several sinks write at the same time.
+            let _ = file.write_all(format!("{name}\n").as_bytes());
         }
     }
 
