@@ -20,6 +20,7 @@ pub mod key;
 pub mod kill;
 pub mod position;
 pub mod schema;
+pub mod selection;
 pub mod sink;
 pub mod source;
 
@@ -38,6 +39,7 @@ pub use position::{Coverage, Position};
 pub use schema::{
     Column, ColumnId, Fill, SchemaChange, SchemaVersion, TableId, TableIdentity, TableSchema,
 };
+pub use selection::{Selection, TablePattern, wildcard};
 pub use sink::{
     Evolution, LedgerStore, Sink, SinkKind, SinkTable, Slot, Staged, TableVersion, Upkeep,
     UpkeepDone, UpkeepOutcome, UpkeepPolicy,

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use lakeward_core::{Bytes, Period, Problem, TableId, Validate};
+use lakeward_core::{Bytes, Period, Problem, TableId, Validate, wildcard};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -210,7 +210,7 @@ impl PipelineOptions {
 
     /// The options of one table: the first entry whose pattern matches it.
     pub fn table(&self, table: &TableId) -> Option<&TableOptions> {
-        self.tables.iter().find(|options| matches(&options.pattern, &table.to_string()))
+        self.tables.iter().find(|options| wildcard(&options.pattern, &table.to_string()))
     }
 
     /// What happens when this table's columns change.
@@ -256,14 +256,6 @@ impl Validate for PipelineOptions {
 pub(super) fn is_name(name: &str) -> bool {
     let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b'-';
     (1..=40).contains(&name.len()) && name.bytes().all(allowed)
-}
-
-/// Whether a pattern in which `*` stands for any text matches the whole of `text`.
-fn matches(pattern: &str, text: &str) -> bool {
-    let Some((head, rest)) = pattern.split_once('*') else { return pattern == text };
-    let Some(text) = text.strip_prefix(head) else { return false };
-    let ends = (0..=text.len()).filter(|i| text.is_char_boundary(*i));
-    rest.is_empty() || ends.into_iter().any(|i| matches(rest, &text[i..]))
 }
 
 pub(super) fn default_state_dir(name: &str) -> PathBuf {

@@ -67,6 +67,10 @@ pub struct State {
     pub slow: Duration,
     /// How often somebody was told that the log is gone.
     pub log_gone: u64,
+    /// How many more loads of the first table may be planned, and how many more of its chunks read; `None`: any number.
+    /// Whoever comes later waits.
+    pub plans_left: Option<u32>,
+    pub reads_left: Option<u32>,
 }
 
 pub struct Database {
@@ -144,6 +148,21 @@ impl Database {
             apply(&mut state.visible[transaction.table], &transaction);
         }
         state.log.push(transaction);
+    }
+
+    /// Waits until a permit is left, and takes it.
+    async fn permit(&self, left: impl Fn(&mut State) -> &mut Option<u32>) {
+        loop {
+            match left(&mut self.lock()) {
+                None => return,
+                Some(0) => {}
+                Some(n) => {
+                    *n -= 1;
+                    return;
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 
     /// Everything in the log becomes visible.
@@ -239,6 +258,9 @@ impl Source for FakeSource {
         let slow = self.0.lock().slow;
         tokio::time::sleep(slow).await;
         let index = index_of(table);
+        if index == 0 {
+            self.0.permit(|state| &mut state.plans_left).await;
+        }
         if !has_key(index) {
             return Ok(vec![Chunk::Whole]);
         }
@@ -265,6 +287,9 @@ impl Source for FakeSource {
         let slow = self.0.lock().slow;
         tokio::time::sleep(slow / 8).await;
         let index = index_of(table);
+        if index == 0 {
+            self.0.permit(|state| &mut state.reads_left).await;
+        }
         loop {
             {
                 let state = self.0.lock();

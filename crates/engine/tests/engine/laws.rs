@@ -152,6 +152,13 @@ impl World {
         }
     }
 
+    /// Commits one change, visible at once.
+    fn commit_at(&mut self, table: usize, change: Change) {
+        let (id, changes) = (self.next_id, vec![change]);
+        self.next_id += 1;
+        self.database.commit(Transaction { id, table, changes, streamed: false }, false);
+    }
+
     /// Runs the pipeline for a moment beside a random workload, then drops it wherever it is.
     async fn run_and_crash(&mut self, resync: bool) {
         let pipeline = pipeline(&self.database, &self.lakes, self.folder.path());
@@ -406,4 +413,56 @@ async fn a_table_that_diverged_is_loaded_again_whenever_the_process_dies() {
         world.catch_up().await;
         world.judge();
     }
+}
+
+/// Waits until `reached`, while small transactions on another table keep epochs coming.
+async fn drive_until(world: &mut World, what: &str, reached: impl Fn(&World) -> bool) {
+    for _ in 0..5_000 {
+        if reached(world) {
+            return;
+        }
+        let row = (world.next_id as i64, "light".to_owned());
+        let old = world.database.rows(1).get(&0).cloned();
+        let put = Change::Put { id: 0, old, row, large_sent: true, part: None };
+        world.commit_at(1, put);
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    panic!("never happened: {what}");
+}
+
+/// A copy that diverges while it loads holds rows that nothing corrects. Here the process dies after that was committed
+/// and before the copy's successor is planned: whoever goes on must not finish the copy and show it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_that_diverged_is_never_shown_after_a_death() {
+    let mut world = World::new(7_000, 0, 1);
+    for id in 0..KEYS as i64 {
+        let row = (id, "first".to_owned());
+        let old = world.database.rows(0).get(&id).cloned();
+        world.commit_at(0, Change::Put { id, old, row, large_sent: true, part: None });
+    }
+    world.catch_up().await;
+    {
+        let mut state = world.database.lock();
+        (state.plans_left, state.reads_left) = (Some(1), Some(2));
+    }
+    let pipeline = pipeline(&world.database, &world.lakes, world.folder.path());
+    let (_control, orders) = mpsc::channel(4);
+    let running = tokio::spawn(pipeline.run(RunMode::Follow, true, orders));
+    world.commit_at(0, Change::Rewrite);
+    let two_chunks_read = |world: &World| world.database.lock().reads_left == Some(0);
+    drive_until(&mut world, "two chunks of the copy are read", two_chunks_read).await;
+    let settled = world.database.lock().log.len() as u64 + 5;
+    let confirmed = |through: u64| move |world: &World| world.database.lock().confirmed >= through;
+    drive_until(&mut world, "the chunks are committed", confirmed(settled)).await;
+    world.commit_at(0, Change::Rewrite);
+    let diverged = world.database.lock().log.len() as u64;
+    drive_until(&mut world, "the divergence is committed", confirmed(diverged)).await;
+    running.abort();
+    assert!(running.await.is_err_and(|end| end.is_cancelled()), "the pipeline stopped by itself");
+    {
+        let mut state = world.database.lock();
+        (state.plans_left, state.reads_left) = (None, None);
+    }
+    world.catch_up().await;
+    world.judge();
 }

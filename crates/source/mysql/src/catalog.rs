@@ -154,7 +154,7 @@ impl Catalog {
         let selection = &self.settings.selection;
         let mut found = Vec::new();
         for database in databases(session).await? {
-            if selection.takes_database(&database) {
+            if selection.takes_namespace(&database) {
                 let condition = format!("TABLE_SCHEMA = {}", quote::text(&database));
                 let all = describe(session, &condition).await?;
                 found.extend(all.into_iter().filter(|d| selection.takes(&d.table)));

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lakeward_core::{Env, Period, Problem, Result, Secret, SecretRef, TableId, Validate};
+use lakeward_core::{
+    Env, Period, Problem, Result, Secret, SecretRef, Selection, TablePattern, Validate,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -120,7 +122,7 @@ impl Validate for Config {
         }
         for (list, patterns) in [("tables", &self.tables), ("exclude", &self.exclude)] {
             for (index, pattern) in patterns.iter().enumerate() {
-                if Pattern::parse(pattern).is_none() {
+                if TablePattern::parse(pattern).is_none() {
                     wrong(&format!("{list}.{index}"), "must have the form `database.table`");
                 }
             }
@@ -129,87 +131,8 @@ impl Validate for Config {
     }
 }
 
-/// `database.table`, each with `*` for any characters. The first dot divides.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pattern {
-    namespace: String,
-    name: String,
-}
-
-impl Pattern {
-    fn parse(text: &str) -> Option<Self> {
-        let (namespace, name) = text.split_once('.')?;
-        let pattern = Self { namespace: namespace.into(), name: name.into() };
-        (!namespace.is_empty() && !name.is_empty()).then_some(pattern)
-    }
-
-    /// Whether a table's name fits.
-    pub fn matches(&self, table: &TableId) -> bool {
-        self.matches_database(&table.namespace) && glob(self.name.as_bytes(), table.name.as_bytes())
-    }
-
-    /// Whether a table of this database could fit.
-    pub fn matches_database(&self, database: &str) -> bool {
-        glob(self.namespace.as_bytes(), database.as_bytes())
-    }
-}
-
-impl std::fmt::Display for Pattern {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}.{}", self.namespace, self.name)
-    }
-}
-
-/// Goes back to the last `*` only, so its time is bounded by the product of the lengths.
-fn glob(pattern: &[u8], text: &[u8]) -> bool {
-    let (mut p, mut t) = (0, 0);
-    let mut retry: Option<(usize, usize)> = None;
-    while t < text.len() {
-        match pattern.get(p) {
-            Some(b'*') => {
-                retry = Some((p, t));
-                p += 1;
-            }
-            Some(byte) if *byte == text[t] => (p, t) = (p + 1, t + 1),
-            _ => match retry {
-                Some((star, from)) => {
-                    (p, t) = (star + 1, from + 1);
-                    retry = Some((star, from + 1));
-                }
-                None => return false,
-            },
-        }
-    }
-    pattern[p..].iter().all(|byte| *byte == b'*')
-}
-
 /// The server's own databases, which nobody follows.
-pub const SYSTEM_DATABASES: [&str; 4] =
-    ["information_schema", "mysql", "performance_schema", "sys"];
-
-/// Which tables are followed.
-#[derive(Debug, Clone)]
-pub struct Selection {
-    /// What is taken.
-    pub tables: Vec<Pattern>,
-    /// What is left out of it.
-    pub exclude: Vec<Pattern>,
-}
-
-impl Selection {
-    /// Whether a table is followed.
-    pub fn takes(&self, table: &TableId) -> bool {
-        !SYSTEM_DATABASES.contains(&table.namespace.as_str())
-            && self.tables.iter().any(|p| p.matches(table))
-            && !self.exclude.iter().any(|p| p.matches(table))
-    }
-
-    /// Whether a database may hold followed tables.
-    pub fn takes_database(&self, database: &str) -> bool {
-        !SYSTEM_DATABASES.contains(&database)
-            && self.tables.iter().any(|p| p.matches_database(database))
-    }
-}
+const SYSTEM_DATABASES: &[&str] = &["information_schema", "mysql", "performance_schema", "sys"];
 
 /// Checked options with names filled in and secrets read: what the rest of the crate works with.
 #[derive(Debug, Clone)]
@@ -242,7 +165,8 @@ impl Settings {
     /// # Errors
     /// `Config` for a secret that cannot be read.
     pub fn new(config: Config, env: &Env) -> Result<Arc<Self>> {
-        let patterns = |texts: &[String]| texts.iter().filter_map(|t| Pattern::parse(t)).collect();
+        let patterns =
+            |texts: &[String]| texts.iter().filter_map(|t| TablePattern::parse(t)).collect();
         Ok(Arc::new(Self {
             password: config.password.map(|secret| secret.read()).transpose()?,
             host: config.host,
@@ -253,6 +177,7 @@ impl Settings {
             selection: Selection {
                 tables: patterns(&config.tables),
                 exclude: patterns(&config.exclude),
+                reserved: SYSTEM_DATABASES,
             },
             unrepresentable: config.unrepresentable,
             allow_cascades: config.allow_cascades,
@@ -289,6 +214,8 @@ pub(crate) fn settings_with(change: serde_json::Value) -> Arc<Settings> {
 
 #[cfg(test)]
 mod tests {
+    use lakeward_core::TableId;
+
     use super::*;
 
     fn config(json: &str) -> Config {
@@ -317,22 +244,12 @@ mod tests {
     }
 
     #[test]
-    fn patterns_match_as_written() {
-        let matches = |pattern: &str, namespace: &str, name: &str| {
-            Pattern::parse(pattern).unwrap().matches(&TableId::new(namespace, name))
-        };
-        assert!(matches("shop.*", "shop", "orders"));
-        assert!(matches("*.*_2024*", "a", "orders_2024_01"));
-        assert!(matches("shop.a.b", "shop", "a.b"));
-        assert!(!matches("shop.order", "shop", "orders"));
-        assert!(matches("s*.o*r*s", "shop", "orders"));
-    }
-
-    #[test]
     fn the_servers_own_databases_are_never_followed() {
-        let all = Selection { tables: vec![Pattern::parse("*.*").unwrap()], exclude: vec![] };
-        assert!(all.takes(&TableId::new("shop", "t")));
-        assert!(!all.takes(&TableId::new("mysql", "user")) && !all.takes_database("sys"));
+        let selection = settings_with(serde_json::json!({"tables": ["*.*"]})).selection.clone();
+        assert!(selection.takes(&TableId::new("shop", "t")));
+        assert!(
+            !selection.takes(&TableId::new("mysql", "user")) && !selection.takes_namespace("sys")
+        );
     }
 
     #[test]

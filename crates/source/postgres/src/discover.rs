@@ -3,11 +3,10 @@
 //! A table that cannot be followed is left out here and explained by [`crate::check`].
 use std::sync::Arc;
 
-use lakeward_core::{Result, TableId, TableSchema};
+use lakeward_core::{Result, Selection, TableId, TableSchema};
 use tokio_postgres::{Client, Row};
 
 use crate::catalog::{Catalog, Described, cell, character};
-use crate::config::Selection;
 use crate::connect::sql_error;
 
 /// A relation whose name is selected.

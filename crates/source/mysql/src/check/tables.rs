@@ -1,10 +1,10 @@
 //! What stands in the way of following each selected table.
-use lakeward_core::{Finding, Result};
+use lakeward_core::{Finding, Result, Selection, TablePattern};
 use mysql_async::Conn;
 
 use super::{note, refused, warning};
 use crate::catalog::{Catalog, CatalogColumn, Described};
-use crate::config::{Selection, Settings};
+use crate::config::Settings;
 use crate::discover::{Obstacle, cascades, obstacle, readable};
 
 /// A selected table, and what must be asked of it alone.
@@ -125,9 +125,8 @@ fn column(described: &Described, column: &CatalogColumn, settings: &Settings) ->
 
 /// Patterns that match nothing.
 pub(super) fn patterns(found: &[Found], selection: &Selection) -> Vec<Finding> {
-    let idle = |pattern: &&crate::config::Pattern| {
-        !found.iter().any(|one| pattern.matches(&one.described.table))
-    };
+    let idle =
+        |pattern: &&TablePattern| !found.iter().any(|one| pattern.matches(&one.described.table));
     selection
         .tables
         .iter()

@@ -1,11 +1,10 @@
 //! What stands in the way of following single tables and columns.
 use std::collections::BTreeSet;
 
-use lakeward_core::{Finding, Result, TableId};
+use lakeward_core::{Finding, Result, Selection, TableId, TablePattern};
 
 use super::{note, refused, warning};
 use crate::catalog::{Attribute, Described, cell};
-use crate::config::{Pattern, Selection};
 use crate::connect::{Session, sql_error};
 use crate::discover::{self, Candidate, Obstacle};
 use crate::quote;
@@ -138,7 +137,7 @@ fn shape(table: &Described, findings: &mut Vec<Finding>) {
 /// Patterns that no table answers to.
 pub(super) fn patterns(found: &[Candidate], selection: &Selection) -> Vec<Finding> {
     let tables: Vec<&Candidate> = found.iter().filter(|c| c.kind == 'r').collect();
-    let idle = |pattern: &&Pattern| !tables.iter().any(|c| pattern.matches(&c.table));
+    let idle = |pattern: &&TablePattern| !tables.iter().any(|c| pattern.matches(&c.table));
     selection
         .tables
         .iter()
