@@ -1,7 +1,11 @@
 //! One table's changes on their way from the log into one [`ChangeBatch`].
 //!
-//! Cells go straight into column builders: no row objects, no allocation per row. Knows nothing of transactions'
-//! order, of the connection or of the catalogue.
+//! Cells go straight into column builders: no row objects, no allocation per row. Rows that leave nothing out go column
+//! by column ([`add_some`](TableBatch::add_some)), the others row by row. Knows nothing of transactions' order, of the
+//! connection or of the catalogue.
+mod block;
+mod fill;
+
 use std::mem;
 use std::sync::Arc;
 
@@ -16,9 +20,12 @@ use lakeward_core::{
 use crate::binlog::Malformed;
 use crate::binlog::cell::Reader;
 use crate::binlog::event::RowsKind;
+use crate::binlog::layout::Layout;
 use crate::binlog::rows::{Cell, Rows, Width, image};
 use crate::binlog::table_map::LogColumn;
-use crate::types::{ColumnBuilder, Kind, Unrepresentable, Value};
+use crate::types::{BadValue, ColumnBuilder, Kind, Unrepresentable, Value};
+pub use block::Scratch;
+use fill::Fill;
 
 /// How rows of one announced table become columns of one schema version. Made once per table and announcement.
 #[derive(Debug)]
@@ -29,6 +36,11 @@ pub struct Plan {
     readers: Vec<Reader>,
     /// Per column of `schema` the column of the log, and the kind of its values there.
     sources: Vec<Option<(usize, Kind)>>,
+    /// How cells of many rows are taken, per column of `schema`.
+    fills: Vec<Fill>,
+    layout: Layout,
+    /// The log has all columns of `schema`.
+    is_complete: bool,
     /// Per column of `schema`: part of the key.
     key: Vec<bool>,
     arrow: SchemaRef,
@@ -53,9 +65,20 @@ impl Plan {
                 *source = Some((at, kind));
             }
         }
-        let widths = columns.iter().map(Width::of).collect::<Result<_, Malformed>>();
+        let widths = columns.iter().map(Width::of).collect::<Result<Vec<_>, Malformed>>();
+        let widths = widths.map_err(|error| Error::from(error).with("table", &schema.table))?;
+        let fill = |source: &Option<(usize, Kind)>| match source {
+            Some((at, kind)) => match (columns.get(*at), widths.get(*at)) {
+                (Some(column), Some(width)) => Fill::of(column, *width, kind),
+                _ => Fill::Single,
+            },
+            None => Fill::Single,
+        };
         Ok(Self {
-            widths: widths.map_err(|error| Error::from(error).with("table", &schema.table))?,
+            fills: sources.iter().map(fill).collect(),
+            layout: Layout::new(&widths),
+            is_complete: sources.iter().all(Option::is_some),
+            widths,
             readers: columns.iter().map(Reader::of).collect(),
             key: (0..schema.columns.len()).map(|at| schema.key.contains(&(at as u32))).collect(),
             arrow: schema.arrow(),
@@ -87,9 +110,22 @@ impl Plan {
             .map_err(|error| error.with("table", &self.schema.table))
     }
 
+    /// How cells of a column of the log are read.
+    fn reader(&self, at: usize) -> Result<&Reader> {
+        const OTHER: Malformed = Malformed("a row has other columns than its table");
+        self.readers.get(at).ok_or_else(|| self.corrupt(OTHER))
+    }
+
     #[cold]
     fn corrupt(&self, error: Malformed) -> Error {
         Error::from(error).with("table", &self.schema.table)
+    }
+
+    /// A value that a column of `schema` does not take.
+    #[cold]
+    fn bad(&self, slot: usize, bad: BadValue) -> Error {
+        let name = self.schema.columns.get(slot).map_or("?", |c| c.name.as_str());
+        bad.in_column(&self.schema.table, name)
     }
 }
 
@@ -346,9 +382,8 @@ fn push(
     cell: Cell,
     scratch: &mut Vec<u8>,
 ) -> Result<()> {
-    let (Some(column), Some(reader)) = (columns.get_mut(slot), plan.readers.get(at)) else {
-        return Err(plan.corrupt(Malformed("a row has other columns than its table")));
-    };
+    let reader = plan.reader(at)?;
+    let Some(column) = columns.get_mut(slot) else { return Ok(()) };
     // What is absent here does not matter to anyone.
     let Cell::At(from, length) = cell else {
         column.push_null();
@@ -356,10 +391,7 @@ fn push(
     };
     let bytes = images.get(from as usize..(from + length) as usize).unwrap_or_default();
     let value: Value<'_> = reader.value(bytes, scratch).map_err(|error| plan.corrupt(error))?;
-    column.push(value).map_err(|bad| {
-        let name = plan.schema.columns.get(slot).map_or("?", |c| c.name.as_str());
-        bad.in_column(&plan.schema.table, name)
-    })
+    column.push(value).map_err(|bad| plan.bad(slot, bad))
 }
 
 #[cold]
@@ -398,3 +430,6 @@ fn bits(rows: &[u32], count: usize) -> BooleanBuffer {
     }
     bits.finish()
 }
+
+#[cfg(test)]
+mod tests;

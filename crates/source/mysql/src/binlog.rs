@@ -5,6 +5,7 @@ pub mod cell;
 mod compress;
 mod cursor;
 pub mod event;
+pub(crate) mod layout;
 pub mod rows;
 pub mod table_map;
 

@@ -65,6 +65,12 @@ pub struct Fold {
     /// Everything that was read, from where the log was opened.
     read: GtidSet,
     mode: Mode,
+    /// Everything before the transaction at hand, or else before the last one: sets before it, of `now` and of `read`.
+    before: (GtidSet, GtidSet),
+    /// The transaction that `before` lacks, and whether it was delivered before.
+    last: Option<(Gtid, bool)>,
+    /// Batches into which rows of the transaction at hand went.
+    touched: Vec<usize>,
     /// Transactions that were prepared and neither committed nor rolled back, the oldest first.
     open: Vec<OpenTransaction>,
     /// The last transaction that ended, whose `Commit` has not gone out.
@@ -108,8 +114,6 @@ struct Inside {
     gtid: Gtid,
     info: Arc<TransactionInfo>,
     committed_at: SystemTime,
-    /// Sets before it, of `now` and of `read`.
-    before: (GtidSet, GtidSet),
     /// It was delivered before.
     known: bool,
     /// It is one statement.
@@ -119,8 +123,6 @@ struct Inside {
     /// Its rows are not committed by its end.
     prepares: bool,
     completes: Option<XaId>,
-    /// Batches into which its rows went.
-    touched: Vec<usize>,
 }
 
 /// A transaction that was prepared.
@@ -141,9 +143,12 @@ impl Fold {
             gather: Gather::default(),
             announced: HashMap::new(),
             delivered: at.clone(),
+            before: (at.clone(), resume.clone()),
             now: at,
             read: resume,
             mode: Mode::Between,
+            last: None,
+            touched: Vec::new(),
             open: Vec::new(),
             ended: None,
             untold: false,
@@ -242,8 +247,10 @@ impl Fold {
             self.give_up()?;
         }
         self.check_order(&gtid)?;
-        let before = (self.now.clone(), self.read.clone());
+        self.catch_up();
         let known = self.delivered.contains(&gtid);
+        self.last = Some((gtid.clone(), known));
+        self.touched.clear();
         self.read.add(&gtid);
         if !known {
             self.now.add(&gtid);
@@ -260,15 +267,22 @@ impl Fold {
             gtid,
             info: Arc::new(TransactionInfo { transaction, end }),
             committed_at,
-            before,
             known,
             standalone: begin.standalone,
             without_effect: begin.without_effect,
             prepares: begin.prepares,
             completes: begin.completes,
-            touched: Vec::new(),
         });
         Ok(())
+    }
+
+    /// The last transaction is over: the next one has it before itself.
+    fn catch_up(&mut self) {
+        let Some((gtid, known)) = self.last.take() else { return };
+        self.before.1.add(&gtid);
+        if !known {
+            self.before.0.add(&gtid);
+        }
     }
 
     /// In MariaDB a set is known by its last transactions: one that comes late would be taken for a known one.
@@ -325,11 +339,11 @@ impl Fold {
             return Err(misplaced("a transaction is prepared that did not begin"));
         };
         // One that changed nothing that is followed need not be remembered: its commit is an empty transaction.
-        if !inside.touched.is_empty() {
+        if !self.touched.is_empty() {
             self.open.push(OpenTransaction {
                 xid: prepared.xid,
                 id: inside.info.transaction.id,
-                behind: inside.before.1.clone(),
+                behind: self.before.1.clone(),
             });
         }
         self.commit()
@@ -378,18 +392,19 @@ impl Fold {
         let Mode::Inside(inside) = std::mem::replace(&mut self.mode, Mode::Between) else {
             return Ok(());
         };
-        self.void(&inside.touched, "a transaction that the server did not finish")?;
-        (self.now, self.read) = inside.before;
+        self.void_touched("a transaction that the server did not finish")?;
+        (self.now, self.read) = self.before.clone();
+        self.last = None;
         if inside.prepares {
             self.gather.push(SourceEvent::Abort(inside.info.transaction));
         }
         Ok(())
     }
 
-    /// Rows of these batches went out, or will, that are not true.
-    fn void(&mut self, batches: &[usize], why: &str) -> Result<()> {
-        for at in batches {
-            if let Some(table) = self.gather.table(*at) {
+    /// Rows of the transaction at hand went out, or will, that are not true.
+    fn void_touched(&mut self, why: &str) -> Result<()> {
+        for at in self.touched.clone() {
+            if let Some(table) = self.gather.table(at) {
                 self.diverge(&table, Divergence::Other(why.to_owned()))?;
             }
         }
@@ -453,7 +468,7 @@ impl Fold {
         }
         let charsets = &self.world.charsets;
         let mapped =
-            self.world.tables.mapped(&announced.table, &map.columns, charsets, &inside.before.0);
+            self.world.tables.mapped(&announced.table, &map.columns, charsets, &self.before.0);
         let Some(mapped) = mapped else { return Ok(()) };
         let policy = self.world.tables.policy();
         let plan = Arc::new(Plan::new(mapped.schema, &map.columns, mapped.slots, policy)?);
@@ -470,7 +485,7 @@ impl Fold {
                 self.owes_end = Some((id, inside.committed_at));
             }
         }
-        announced.batch = self.gather.batch_of(&plan)?;
+        announced.batch = self.gather.batch_of(&plan, announced.batch)?;
         announced.plan = Some(plan);
         match mapped.diverged {
             Some(why) => self.diverge(&table, why),
@@ -479,7 +494,7 @@ impl Fold {
     }
 
     fn rows(&mut self, event: &RowsEvent<'_>) -> Result<()> {
-        let Mode::Inside(inside) = &mut self.mode else {
+        let Mode::Inside(inside) = &self.mode else {
             return Err(misplaced("rows outside a transaction"));
         };
         if inside.known && !inside.prepares {
@@ -495,15 +510,15 @@ impl Fold {
         let Some(plan) = announced.plan.as_ref().filter(|_| !announced.skipped) else {
             return Ok(());
         };
-        announced.batch = self.gather.batch_of(plan)?;
+        announced.batch = self.gather.batch_of(plan, announced.batch)?;
         let rows = Rows::parse(event, &mut self.unpacked)
             .map_err(|error| Error::from(error).with("table", &announced.table))?;
         if rows.columns != plan.columns() {
             return Err(misplaced("rows do not have the columns that were announced")
                 .with("table", &announced.table));
         }
-        if !inside.touched.contains(&announced.batch) {
-            inside.touched.push(announced.batch);
+        if !self.touched.contains(&announced.batch) {
+            self.touched.push(announced.batch);
         }
         self.gather.add(announced.batch, &rows, &inside.info)
     }

@@ -9,8 +9,9 @@
 //! tables, of the log's bytes or of the catalogue.
 mod builder;
 mod bytes;
+mod cells;
 mod charset;
-mod civil;
+pub(crate) mod civil;
 mod declared;
 mod inet;
 mod kind;
@@ -23,6 +24,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use builder::ColumnBuilder;
+pub(crate) use cells::{Bytes, Cells};
 pub use charset::{Charset, Charsets};
 pub use declared::literal;
 pub use kind::{Kind, Text, Unsupported};

@@ -1,4 +1,4 @@
-//! From the log's bytes to Arrow columns: at most two allocations per 1,000 rows, and how fast it is.
+//! From the log's bytes to Arrow columns: at most one allocation per 1,000 rows, and how fast it is.
 //!
 //! A binary of its own, because it replaces the allocator by one that counts.
 #![allow(
@@ -161,7 +161,7 @@ fn decoded(fold: &mut Fold) -> usize {
 }
 
 #[test]
-fn a_million_rows_take_fewer_than_two_thousand_allocations() {
+fn a_million_rows_take_at_most_a_thousand_allocations() {
     let kind = |event: usize| if event.is_multiple_of(3) { WRITE } else { UPDATE };
     let events: Vec<_> = (0..TRANSACTION_ROWS / EVENT_ROWS)
         .map(|event| rows(kind(event), (event * EVENT_ROWS) as u64))
@@ -182,5 +182,5 @@ fn a_million_rows_take_fewer_than_two_thousand_allocations() {
     let allocations = ALLOCATIONS.load(Ordering::Relaxed) - allocations;
     println!("{total} rows, {allocations} allocations, {:?}", started.elapsed());
     assert_eq!(total, ROWS);
-    assert!(allocations <= (ROWS / 500) as u64, "{allocations} allocations");
+    assert!(allocations <= (ROWS / 1000) as u64, "{allocations} allocations");
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use lakeward_core::{Error, ErrorKind, Result, SourceEvent, TableId, TransactionInfo};
 
-use crate::batch::{Plan, TableBatch};
+use crate::batch::{Plan, Scratch, TableBatch};
 use crate::binlog::rows::Rows;
 
 /// A table's batch goes out at this many rows. More saves nothing; fewer costs an allocation per column more often.
@@ -25,6 +25,7 @@ pub(super) struct Gather {
     filled: Vec<usize>,
     bytes: usize,
     events: VecDeque<SourceEvent>,
+    scratch: Scratch,
 }
 
 impl Gather {
@@ -36,8 +37,11 @@ impl Gather {
         self.events.push_back(event);
     }
 
-    /// The batch that takes a plan's rows. Rows that were gathered under another plan go out.
-    pub(super) fn batch_of(&mut self, plan: &Arc<Plan>) -> Result<usize> {
+    /// The batch that takes a plan's rows, which may be `known`. Rows that were gathered under another plan go out.
+    pub(super) fn batch_of(&mut self, plan: &Arc<Plan>, known: usize) -> Result<usize> {
+        if self.batches.get(known).is_some_and(|batch| Arc::ptr_eq(batch.plan(), plan)) {
+            return Ok(known);
+        }
         if let Some(at) = self.index.get(&plan.schema.table).copied() {
             let fits = self.batches.get(at).is_some_and(|b| Arc::ptr_eq(b.plan(), plan));
             if !fits {
@@ -71,7 +75,7 @@ impl Gather {
             if batch.is_empty() {
                 self.filled.push(at);
             }
-            let next = batch.add(rows, from, of)?;
+            let next = batch.add_some(rows, from, BATCH_ROWS, of, &mut self.scratch)?;
             if next <= from {
                 return Err(Error::new(ErrorKind::Corrupt, "a row of the log has no columns"));
             }

@@ -32,7 +32,7 @@ impl Fold {
             }
             (None, Statement::Commit) => return self.commit(),
             (None, Statement::Rollback) => return self.rolled_back(),
-            (None, Statement::RollbackTo) => return self.void_touched(),
+            (None, Statement::RollbackTo) => return self.undone(),
             _ => {}
         }
         if !known {
@@ -43,14 +43,12 @@ impl Fold {
 
     /// A transaction that is in the log although it was rolled back, for what it did to tables that cannot be.
     fn rolled_back(&mut self) -> Result<()> {
-        self.void_touched()?;
+        self.undone()?;
         self.commit()
     }
 
-    fn void_touched(&mut self) -> Result<()> {
-        let Mode::Inside(inside) = &self.mode else { return Ok(()) };
-        let touched = inside.touched.clone();
-        self.void(&touched, "a transaction that the log carries was rolled back, or a part of it")
+    fn undone(&mut self) -> Result<()> {
+        self.void_touched("a transaction that the log carries was rolled back, or a part of it")
     }
 
     fn effect(&mut self, statement: Statement) -> Result<()> {
@@ -78,10 +76,9 @@ impl Fold {
     }
 
     fn alter(&mut self, statement: &AlterTable) -> Result<()> {
-        let Mode::Inside(inside) = &self.mode else { return Ok(()) };
         let table = &statement.table;
         if !self.skips(table) {
-            let altered = self.world.tables.altered(table, &statement.alter, &inside.before.0);
+            let altered = self.world.tables.altered(table, &statement.alter, &self.before.0);
             if let Some((change, diverged)) = altered {
                 self.announced.retain(|_, announced| announced.table != *table);
                 self.gather.flush_table(table)?;

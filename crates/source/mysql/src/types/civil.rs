@@ -4,7 +4,7 @@
 use super::BadValue;
 
 /// Microseconds in a day.
-pub(super) const DAY: i64 = 86_400_000_000;
+pub(crate) const DAY: i64 = 86_400_000_000;
 const SECOND: i64 = 1_000_000;
 
 const ZERO: BadValue = BadValue::Unrepresentable("a zero date, or a date with a zero month or day");
@@ -49,7 +49,7 @@ fn days_in(year: u16, month: u8) -> u8 {
 }
 
 /// Days since 1970-01-01.
-pub(super) fn date(year: u16, month: u8, day: u8) -> Result<i32, BadValue> {
+pub(crate) fn date(year: u16, month: u8, day: u8) -> Result<i32, BadValue> {
     if month > 12 || day > 31 || year > 9999 {
         return Err(MALFORMED);
     }
@@ -66,7 +66,7 @@ pub(super) fn date(year: u16, month: u8, day: u8) -> Result<i32, BadValue> {
 }
 
 /// Microseconds since midnight.
-pub(super) fn time_of_day(
+pub(crate) fn time_of_day(
     negative: bool,
     hours: u32,
     minutes: u8,
@@ -82,7 +82,7 @@ pub(super) fn time_of_day(
 }
 
 /// Microseconds since 1970-01-01.
-pub(super) fn timestamp(seconds: i64, micros: u32) -> Result<i64, BadValue> {
+pub(crate) fn timestamp(seconds: i64, micros: u32) -> Result<i64, BadValue> {
     if seconds == 0 && micros == 0 {
         return Err(ZERO);
     }
