@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "it speaks to a person")]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic, reason = "tests may panic"))]
 
+mod bench;
 mod command;
 mod demo;
 mod prerequisites;
@@ -21,6 +22,10 @@ usage: cargo x VERB
         L: iceberg, delta, or iceberg,delta for both from one log
   test [FILTER] [--full]
         everything a fresh clone can prove; with FILTER only the tests that match; --full: the whole matrix
+  bench [--source S] [--lake L] [--only CASE] [--scale F] [--rounds N] | --flame CASE | --heap CASE
+        every case beside its physical limit, a table, target/bench/S-L.json and .svg; or where a case's time or memory goes
+        L may be null: rows are thrown away; CASE: a name, or how several begin
+  bench --compare A.json B.json
   tidy  walls, module docs, banned calls, licences, duplicate versions, links, generated docs";
 
 /// How a verb ended.
@@ -42,6 +47,7 @@ fn main() -> ExitCode {
     let end = match verb.as_str() {
         "demo" => demo::demo(rest),
         "test" => test::test(rest),
+        "bench" => bench::bench(rest),
         "tidy" => tidy::verb(rest),
         "help" | "--help" | "-h" => {
             println!("{USAGE}");

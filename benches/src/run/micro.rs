@@ -1,0 +1,122 @@
+//! Micro benches of other rooms: run by cargo, each prints one JSON object of figures in its last line.
+
+use std::process::Command;
+
+use lakeward_testkit::{Result, host};
+use serde_json::Value;
+
+use crate::cases;
+use crate::measure::Cost;
+use crate::results::Samples;
+use crate::world::Bench;
+
+/// A micro bench: package, name, and the group's cases that it answers.
+struct Micro {
+    package: &'static str,
+    bench: &'static str,
+    cases: &'static [&'static str],
+}
+
+const INDEX: Micro = Micro {
+    package: "lakeward-files",
+    bench: "index",
+    cases: &["index_build_keys_per_cpu_second", "index_lookups_per_cpu_second", "index_rss_bytes"],
+};
+
+const DECODE: Micro = Micro {
+    package: "lakeward-source-mysql",
+    bench: "decode",
+    cases: &["mysql_decode_changes_per_cpu_second"],
+};
+
+/// The key index at 100 million keys.
+pub(crate) fn index(bench: &Bench) -> Result<Samples> {
+    INDEX.run(bench)
+}
+
+/// MariaDB's log, decoding alone.
+pub(crate) fn decode(bench: &Bench) -> Result<Samples> {
+    DECODE.run(bench)
+}
+
+/// Instructions of both micro benches under callgrind: where a machine is too noisy for time. Both at a thousandth of
+/// their size unless the scale says otherwise.
+pub(crate) fn instructions(bench: &Bench) -> Result<Vec<(&'static str, u64)>> {
+    let asked = Command::new("valgrind").arg("--version").output();
+    if !asked.is_ok_and(|output| output.status.success()) {
+        return Err("no valgrind here: type `apt-get install valgrind`".into());
+    }
+    let count = |micro: &Micro| Ok((micro.bench, micro.instructions(bench)?));
+    [&INDEX, &DECODE].into_iter().map(count).collect()
+}
+
+/// `Executable benches/index.rs (target/release/deps/index-0123)`: what stands in the last parentheses.
+fn executable(said: &str) -> Option<&str> {
+    let line = said.lines().find(|line| line.trim_start().starts_with("Executable"))?;
+    line.rsplit_once('(')?.1.strip_suffix(')')
+}
+
+/// `==7== Collected : 1234`
+fn collected(said: &str) -> Option<u64> {
+    let line = said.lines().find(|line| line.contains("Collected :"))?;
+    line.rsplit(':').next()?.trim().parse().ok()
+}
+
+impl Micro {
+    fn instructions(&self, bench: &Bench) -> Result<u64> {
+        let mut build = cargo();
+        build.args(["bench", "--locked", "--no-run", "-p", self.package, "--bench", self.bench]);
+        let said = String::from_utf8_lossy(&build.output()?.stderr).into_owned();
+        let program = executable(&said).ok_or_else(|| format!("no program was built:\n{said}"))?;
+        let mut run = Command::new("valgrind");
+        run.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]).arg(program);
+        run.args(["--scale", &bench.scale.min(0.001).to_string()]);
+        let output = run.current_dir(host::workspace()).output()?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        collected(&said).ok_or_else(|| format!("callgrind counted nothing:\n{said}").into())
+    }
+
+    fn run(&self, bench: &Bench) -> Result<Samples> {
+        let mut samples = Samples::default();
+        // form is checked without optimising and with the whole workspace in view: those builds are there already
+        let (profile, what) = match bench.form_only() {
+            true => ("dev", vec!["--workspace"]),
+            false => ("release", vec!["-p", self.package]),
+        };
+        for _ in 0..bench.rounds {
+            let mut cargo = cargo();
+            cargo.args(["bench", "--quiet", "--locked", "--profile", profile]).args(&what);
+            cargo.args(["--bench", self.bench, "--", "--scale", &bench.scale.to_string()]);
+            let said = tokio::task::block_in_place(|| host::run(&mut cargo))?;
+            let figures: Value = serde_json::from_str(said.trim().lines().last().unwrap_or(""))
+                .map_err(|error| format!("{}'s last line is no JSON: {error}", self.bench))?;
+            for name in self.cases {
+                let case = cases::by_name(name).ok_or("no such case")?;
+                let value = figures[*name].as_f64();
+                let value = value.ok_or_else(|| format!("{} does not tell {name}", self.bench))?;
+                samples.push(case.name, value, Cost::default());
+            }
+        }
+        Ok(samples)
+    }
+}
+
+/// The cargo that started this program, in the workspace.
+pub(crate) fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(host::workspace());
+    command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cargo_and_callgrind_say_is_understood() {
+        let cargo = "   Finished\n  Executable benches/index.rs (target/release/deps/index-01)\n";
+        assert_eq!(executable(cargo), Some("target/release/deps/index-01"));
+        assert_eq!(collected("==7== Events    : Ir\n==7== Collected : 1234\n"), Some(1234));
+        assert_eq!(collected(""), None);
+    }
+}
