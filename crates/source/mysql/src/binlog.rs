@@ -9,6 +9,7 @@ pub(crate) mod layout;
 pub mod rows;
 pub mod table_map;
 
+pub(crate) use cursor::Cursor;
 pub use cursor::Malformed;
 
 /// Whose log it is: the two differ in events and details.

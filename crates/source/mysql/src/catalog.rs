@@ -3,8 +3,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use lakeward_core::{Error, ErrorKind, Result, TableId};
-use mysql_async::prelude::{FromValue, Queryable};
-use mysql_async::{Conn, FromValueError, Row};
 use tokio::sync::OnceCell;
 
 use crate::binlog::Flavour;
@@ -15,6 +13,8 @@ use crate::pool::{Pool, Pooled};
 use crate::position::GtidSet;
 use crate::quote;
 use crate::types::{Charsets, Kind, Unsupported};
+use crate::wire::answer::FromCell;
+use crate::wire::{Conn, Row};
 
 /// The catalogue, and the connections to ask it over.
 #[derive(Debug)]
@@ -274,7 +274,7 @@ async fn charsets(session: &mut Conn) -> Result<Charsets> {
     // 10.10 and later have collations that no other list gives a number.
     let newer = "SELECT ID, CHARACTER_SET_NAME FROM information_schema.COLLATION_CHARACTER_SET_APPLICABILITY";
     let older = "SELECT ID, CHARACTER_SET_NAME FROM information_schema.COLLATIONS";
-    let found = match session.query::<Row, _>(newer).await {
+    let found = match session.rows(newer).await {
         Ok(found) => found,
         Err(_) => rows(session, older).await?,
     };
@@ -310,7 +310,7 @@ pub(crate) fn gtids(flavour: Flavour, text: &str) -> Result<GtidSet> {
 
 /// The rows of a query without parameters.
 pub(crate) async fn rows(session: &mut Conn, sql: &str) -> Result<Vec<Row>> {
-    session.query(sql).await.map_err(sql_error)
+    session.rows(sql).await.map_err(sql_error)
 }
 
 /// The only row of a query.
@@ -321,13 +321,11 @@ pub(crate) async fn row(session: &mut Conn, sql: &str) -> Result<Row> {
 }
 
 /// A cell of a catalogue query, by its place.
-pub(crate) fn cell<T: FromValue>(row: &Row, at: usize) -> Result<T> {
-    let unexpected = || {
+pub(crate) fn cell<T: FromCell>(row: &Row, at: usize) -> Result<T> {
+    row.cell(at).ok_or_else(|| {
         Error::new(ErrorKind::Bug, "a catalogue query gave another type than expected")
             .with("column", at)
-    };
-    let given: Result<T, FromValueError> = row.get_opt(at).ok_or_else(unexpected)?;
-    given.map_err(|_| unexpected())
+    })
 }
 
 #[cfg(test)]

@@ -1,12 +1,8 @@
 //! Connections: how a session is pinned, how it is encrypted, and what a failed statement means.
-use std::path::Path;
-use std::time::Duration;
-
 use lakeward_core::{Error, ErrorKind, Result};
-use mysql_async::prelude::Queryable;
-use mysql_async::{Conn, DriverError, Opts, OptsBuilder, SslOpts};
 
 use crate::config::{Settings, TlsMode};
+use crate::wire::{Conn, Failure};
 
 /// What every session pins, whatever the server's defaults are: a value must not depend on anything else. A reader of a
 /// chunk that must wait for us keeps its connection for an hour; a lock that is not to be had is given up soon.
@@ -18,12 +14,6 @@ const SESSION: [&str; 3] = [
      idle_readonly_transaction_timeout = 0, old_mode = '' */",
     "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ",
 ];
-
-/// A line that is dead in silence is found within minutes; the system's own default is two hours.
-const KEEPALIVE: Duration = Duration::from_secs(60);
-
-/// The largest packet of the protocol.
-const PACKET_BYTES_MAX: usize = 1 << 30;
 
 /// Opens a pinned session.
 ///
@@ -37,7 +27,7 @@ pub(crate) async fn connect(settings: &Settings) -> Result<Conn> {
     };
     let mut connection = attempt?;
     for sql in SESSION {
-        connection.query_drop(sql).await.map_err(sql_error)?;
+        connection.run(sql).await.map_err(sql_error)?;
     }
     Ok(connection)
 }
@@ -54,8 +44,7 @@ async fn prefer_tls(settings: &Settings) -> Result<Conn> {
 }
 
 async fn attempt(settings: &Settings, tls: bool) -> Result<Conn> {
-    let options: Opts = options(settings, tls).into();
-    match tokio::time::timeout(settings.connect_timeout, Conn::new(options)).await {
+    match tokio::time::timeout(settings.connect_timeout, Conn::open(settings, tls)).await {
         Ok(Ok(connection)) => Ok(connection),
         Ok(Err(error)) => Err(about(settings, connect_error(error))),
         Err(_) => Err(about(
@@ -70,69 +59,30 @@ fn about(settings: &Settings, error: Error) -> Error {
     error.with("host", &settings.host).with("port", settings.port).with("user", &settings.user)
 }
 
-fn options(settings: &Settings, tls: bool) -> OptsBuilder {
-    let options = OptsBuilder::default()
-        .user(Some(&settings.user))
-        .pass(settings.password.as_ref().map(|password| password.expose()))
-        .prefer_socket(false)
-        .stmt_cache_size(0)
-        .max_allowed_packet(Some(PACKET_BYTES_MAX))
-        .wait_timeout(Some(28_800))
-        .tcp_keepalive(Some(KEEPALIVE))
-        .ssl_opts(tls.then(|| ssl(settings)));
-    match settings.host.starts_with('/') {
-        true => options.socket(Some(&settings.host)),
-        false => options.ip_or_hostname(&settings.host).tcp_port(settings.port),
-    }
-}
-
-fn ssl(settings: &Settings) -> SslOpts {
-    let verifies = matches!(settings.tls.mode, TlsMode::VerifyCa | TlsMode::VerifyFull);
-    let ssl = SslOpts::default()
-        .with_danger_accept_invalid_certs(!verifies)
-        .with_danger_skip_domain_validation(settings.tls.mode != TlsMode::VerifyFull);
-    match settings.tls.ca_file.as_deref().filter(|_| verifies) {
-        Some(file) => {
-            let file: &Path = file;
-            ssl.with_root_certs(vec![file.to_owned().into()]).with_disable_built_in_roots(true)
-        }
-        None => ssl,
-    }
-}
-
-fn connect_error(error: mysql_async::Error) -> Error {
-    use mysql_async::Error as Failure;
-    if let Failure::Driver(DriverError::NoClientSslFlagFromServer) = &error {
-        return Error::new(ErrorKind::Config, "the server does not offer TLS")
+fn connect_error(failure: Failure) -> Error {
+    match failure {
+        Failure::NoTls => Error::new(ErrorKind::Config, "the server does not offer TLS")
             .with("tls", "not offered")
             .remedied(
                 "set `ssl_cert` and `ssl_key` on the server, or `tls: {mode: disable}` in the source's options",
-            );
+            ),
+        Failure::UnknownLogin => {
+            Error::new(ErrorKind::Auth, "the user's way to log in is not supported")
+        }
+        Failure::Tls(error) => error,
+        Failure::Refused(_) => sql_error(failure),
+        Failure::Broken(_) | Failure::NotUnderstood => {
+            Error::new(ErrorKind::Unreachable, "cannot connect to the server")
+                .caused_by(failure.to_string())
+        }
     }
-    if let Failure::Driver(
-        driver @ (DriverError::UnknownAuthPlugin { .. } | DriverError::CleartextPluginDisabled),
-    ) = &error
-    {
-        return Error::new(ErrorKind::Auth, "the user's way to log in is not supported")
-            .caused_by(driver.to_string());
-    }
-    let text = error.to_string();
-    if text.contains("certificate") || text.contains("root cert") {
-        return Error::new(ErrorKind::Config, "the server's certificate is not trusted")
-            .caused_by(text)
-            .remedied("set `tls.ca_file` to the authority that signed it, or correct `host`");
-    }
-    if matches!(error, Failure::Server(_)) {
-        return sql_error(error);
-    }
-    Error::new(ErrorKind::Unreachable, "cannot connect to the server").caused_by(text)
 }
 
 /// What a failed statement means. The server's message stands in it unless it may quote a row's value.
-pub(crate) fn sql_error(error: mysql_async::Error) -> Error {
-    let mysql_async::Error::Server(server) = error else {
+pub(crate) fn sql_error(failure: Failure) -> Error {
+    let Failure::Refused(server) = failure else {
         return Error::new(ErrorKind::Unreachable, "the connection to the server broke")
-            .caused_by(error.to_string());
+            .caused_by(failure.to_string());
     };
     let refused = Error::new(kind_of(server.code, &server.state), "the server refused a statement")
         .with("code", server.code);

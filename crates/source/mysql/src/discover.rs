@@ -7,12 +7,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use lakeward_core::{Result, TableId, TableSchema};
-use mysql_async::Conn;
 
 use crate::catalog::{self, Catalog, Described, cell};
 use crate::connect::sql_error;
 use crate::quote;
 use crate::tables::Tables;
+use crate::wire::Conn;
 
 /// Why a table cannot be followed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,9 +113,8 @@ async fn may_follow(catalog: &Catalog, session: &mut Conn, described: &Described
 
 /// Whether this user may read a table.
 pub(crate) async fn readable(session: &mut Conn, table: &TableId) -> Result<bool> {
-    use mysql_async::prelude::Queryable;
     let sql = format!("SELECT 1 FROM {} LIMIT 0", quote::table(table));
-    match session.query_drop(sql).await.map_err(sql_error) {
+    match session.run(&sql).await.map_err(sql_error) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == lakeward_core::ErrorKind::Auth => Ok(false),
         Err(error) => Err(error),

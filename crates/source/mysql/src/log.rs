@@ -6,17 +6,16 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use lakeward_core::{ChangeStream, Error, ErrorKind, Result, SourceEvent, StartAt};
-use mysql_async::Conn;
-use mysql_async::prelude::Queryable;
 
 use crate::binlog::Flavour;
-use crate::catalog::{Catalog, head};
-use crate::connect::{connect, sql_error};
+use crate::catalog::{Catalog, cell, head, row};
+use crate::connect::connect;
 use crate::fold::{Fold, World};
 use crate::position::{GtidSet, at, resume};
 use crate::shared::Shared;
 use crate::tables::Tables;
-use crate::wire::{Dump, RawEvent};
+use crate::wire::Conn;
+use crate::wire::dump::{Dump, Group};
 
 /// While more keeps coming, closed transactions go out after this long. Longer makes larger batches, and staler ones.
 const FRESH: Duration = Duration::from_millis(50);
@@ -51,7 +50,7 @@ pub async fn open(
     }
     let dump = Dump::open(connection, settings.server_id, &resume).await?;
     let fold = Fold::new(World { tables, shared, charsets, flavour, lower_case }, at, resume);
-    Ok(Box::new(Log { dump, group: Vec::new().into_iter(), fold, gathering_since: None }))
+    Ok(Box::new(Log { dump, group: Group::default(), taken: 0, fold, gathering_since: None }))
 }
 
 fn gone(why: &'static str, at: &GtidSet) -> Error {
@@ -61,14 +60,14 @@ fn gone(why: &'static str, at: &GtidSet) -> Error {
 }
 
 async fn lower_case(connection: &mut Conn) -> Result<bool> {
-    let names: Option<i64> =
-        connection.query_first("SELECT @@lower_case_table_names").await.map_err(sql_error)?;
-    Ok(names.is_some_and(|names| names != 0))
+    cell(&row(connection, "SELECT @@lower_case_table_names").await?, 0)
 }
 
 struct Log {
     dump: Dump,
-    group: std::vec::IntoIter<RawEvent>,
+    group: Group,
+    /// How many events of the group were taken.
+    taken: usize,
     fold: Fold,
     gathering_since: Option<Instant>,
 }
@@ -80,24 +79,23 @@ impl ChangeStream for Log {
             if let Some(event) = self.fold.pop() {
                 return Ok(event);
             }
-            match self.group.next() {
-                Some(event) => self.take(&event)?,
-                None => self.read().await?,
+            if !self.take()? {
+                self.read().await?;
             }
         }
     }
 }
 
 impl Log {
-    fn take(&mut self, event: &RawEvent) -> Result<()> {
-        let header = event.header();
-        self.fold
-            .apply(header, event.body())
-            .map_err(|error| error.with("log_position", header.next))?;
+    /// Takes the group's next event. False: there is none.
+    fn take(&mut self) -> Result<bool> {
+        let Some((header, body)) = self.group.get(self.taken) else { return Ok(false) };
+        self.taken += 1;
+        self.fold.apply(header, body).map_err(|error| error.with("log_position", header.next))?;
         if self.fold.may_flush() && self.since().elapsed() >= FRESH {
-            return self.let_go();
+            self.let_go()?;
         }
-        Ok(())
+        Ok(true)
     }
 
     fn since(&mut self) -> Instant {
@@ -112,7 +110,7 @@ impl Log {
             None => self.dump.next().await?,
         };
         self.since();
-        self.group = group.into_iter();
+        (self.group, self.taken) = (group, 0);
         Ok(())
     }
 

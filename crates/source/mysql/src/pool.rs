@@ -6,11 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use lakeward_core::Result;
-use mysql_async::Conn;
-use mysql_async::prelude::Queryable;
 
 use crate::config::Settings;
 use crate::connect;
+use crate::wire::Conn;
 
 /// More than this many unused connections are closed.
 const IDLE_MAX: usize = 4;

@@ -3,9 +3,9 @@ use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use lakeward_core::{Error, ErrorKind, Result, TableSchema};
-use mysql_async::{Row, Value as Given};
 
-use crate::types::{self, BadValue, ColumnBuilder, Kind, Unrepresentable, Value};
+use crate::types::{self, BadValue, ColumnBuilder, Kind, Unrepresentable};
+use crate::wire::binary::BinaryRow;
 
 /// A batch is handed on at this many rows or bytes. Larger holds more memory at a time; smaller costs more calls.
 const BATCH_ROWS: usize = 16_384;
@@ -41,16 +41,14 @@ impl Rows {
     ///
     /// # Errors
     /// `BadData` naming table and column.
-    pub(crate) fn push(&mut self, row: &Row) -> Result<()> {
-        for (at, (kind, builder)) in self.kinds.iter().zip(&mut self.builders).enumerate() {
-            let given = row.as_ref(at).unwrap_or(&Given::NULL);
-            let pushed = value(kind, given).and_then(|value| builder.push(value));
-            pushed.map_err(|bad| {
-                let name = self.schema.columns.get(at).map_or("?", |c| c.name.as_str());
-                bad.in_column(&self.schema.table, name)
-            })?;
-            self.bytes += size(given);
-        }
+    pub(crate) fn push(&mut self, row: &BinaryRow<'_>) -> Result<()> {
+        let Self { schema, kinds, builders, .. } = self;
+        let builders = &mut builders[..];
+        row.each(kinds, |at, value| match builders.get_mut(at) {
+            Some(builder) => builder.push(value).map_err(|bad| in_column(schema, at, bad)),
+            None => Ok(()),
+        })?;
+        self.bytes += row.bytes();
         self.len += 1;
         Ok(())
     }
@@ -86,43 +84,8 @@ impl Rows {
     }
 }
 
-fn size(given: &Given) -> usize {
-    match given {
-        Given::Bytes(bytes) => bytes.len() + 4,
-        _ => 8,
-    }
-}
-
-/// What the binary protocol gave, as what it means for a column.
-fn value<'a>(kind: &Kind, given: &'a Given) -> Result<Value<'a>, BadValue> {
-    Ok(match given {
-        Given::NULL => Value::Null,
-        Given::Int(number) => Value::Int(*number),
-        Given::UInt(number) => Value::UInt(*number),
-        Given::Float(number) => Value::Float(*number),
-        Given::Double(number) => Value::Double(*number),
-        Given::Bytes(bytes) => match kind {
-            Kind::Binary(_) | Kind::Bit(_) | Kind::Geometry => Value::Bytes(bytes),
-            _ => Value::Text(bytes),
-        },
-        Given::Date(year, month, day, hour, minute, second, micros) => match kind {
-            Kind::Date => Value::Date { year: *year, month: *month, day: *day },
-            _ => Value::DateTime {
-                year: *year,
-                month: *month,
-                day: *day,
-                hour: *hour,
-                minute: *minute,
-                second: *second,
-                micros: *micros,
-            },
-        },
-        Given::Time(negative, days, hours, minutes, seconds, micros) => Value::Time {
-            negative: *negative,
-            hours: days.saturating_mul(24).saturating_add(u32::from(*hours)),
-            minutes: *minutes,
-            seconds: *seconds,
-            micros: *micros,
-        },
-    })
+#[cold]
+fn in_column(schema: &TableSchema, at: usize, bad: BadValue) -> Error {
+    let name = schema.columns.get(at).map_or("?", |c| c.name.as_str());
+    bad.in_column(&schema.table, name)
 }

@@ -9,10 +9,7 @@ use std::time::Duration;
 
 use arrow_array::RecordBatch;
 use async_trait::async_trait;
-use futures::StreamExt;
 use lakeward_core::{Chunk, ChunkReader, Error, ErrorKind, Position, Result, TableId, TableSchema};
-use mysql_async::prelude::{Query, Queryable, WithParams};
-use mysql_async::{Conn, Row};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -27,6 +24,7 @@ use crate::quote;
 use crate::rows::Rows;
 use crate::shared::Shared;
 use crate::tables::Tables;
+use crate::wire::Conn;
 
 const BEGIN: &str = "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY";
 
@@ -207,7 +205,7 @@ async fn prepared(session: &mut Conn) -> Result<Vec<Vec<u8>>> {
 }
 
 async fn run(session: &mut Conn, sql: &str) -> Result<()> {
-    session.query_drop(sql).await.map_err(sql_error)
+    session.run(sql).await.map_err(sql_error)
 }
 
 /// A chunk being read. The connection is read by a task of its own, which ends with the reader.
@@ -260,14 +258,13 @@ async fn read(
     out: &mpsc::Sender<Result<RecordBatch>>,
 ) -> Result<()> {
     let connection: &mut Conn = &mut session;
-    let mut found = sql.with(()).stream::<Row, _>(connection).await.map_err(sql_error)?;
-    while let Some(row) = found.next().await {
-        rows.push(&row.map_err(sql_error)?)?;
+    let mut found = connection.binary(sql).await.map_err(sql_error)?;
+    while let Some(row) = found.next().await.map_err(sql_error)? {
+        rows.push(&row)?;
         if rows.is_full() && !hand_on(&mut rows, out).await? {
             return Ok(());
         }
     }
-    drop(found);
     hand_on(&mut rows, out).await?;
     if rows.nulled() > 0 {
         tracing::warn!(

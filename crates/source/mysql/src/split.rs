@@ -5,8 +5,6 @@
 use std::sync::Arc;
 
 use lakeward_core::{Chunk, Column, ColumnId, KeyText, Result, TableSchema};
-use mysql_async::prelude::Queryable;
-use mysql_async::{Conn, Row};
 
 use crate::catalog::{self, Described, cell};
 use crate::connect::sql_error;
@@ -14,6 +12,7 @@ use crate::key::{KeySql, key_texts};
 use crate::quote;
 use crate::rows::Rows;
 use crate::types::{Kind, Unrepresentable};
+use crate::wire::Conn;
 
 /// An integer key is dense when at least one in this many of its values is taken.
 const DENSE: f64 = 2.0;
@@ -102,11 +101,12 @@ async fn walk(
             above = above.as_deref().unwrap_or("TRUE"),
             skip = rows - 1,
         );
-        let found: Option<Row> = session.exec_first(sql, ()).await.map_err(sql_error)?;
-        let Some(row) = found else { return Ok(bounds) };
         // A key is never NULL by policy: two would become one.
         let mut keys = Rows::new(Arc::clone(&schema), Unrepresentable::Text)?;
-        keys.push(&row)?;
+        let mut found = session.binary(&sql).await.map_err(sql_error)?;
+        while let Some(row) = found.next().await.map_err(sql_error)? {
+            keys.push(&row)?;
+        }
         match keys.take()? {
             Some(batch) => bounds.extend(key_texts(&schema, &batch)?),
             None => return Ok(bounds),

@@ -2,12 +2,12 @@
 use std::collections::HashMap;
 
 use lakeward_core::{Finding, Result};
-use mysql_async::Conn;
 
 use super::{refused, warning};
 use crate::binlog::Flavour;
 use crate::catalog::{Server, cell, rows};
 use crate::config::Settings;
+use crate::wire::Conn;
 
 /// The oldest version whose log is understood: it has XA transactions whole.
 const OLDEST: (u16, u16) = (10, 6);

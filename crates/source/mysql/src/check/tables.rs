@@ -1,11 +1,11 @@
 //! What stands in the way of following each selected table.
 use lakeward_core::{Finding, Result, Selection, TablePattern};
-use mysql_async::Conn;
 
 use super::{note, refused, warning};
 use crate::catalog::{Catalog, CatalogColumn, Described};
 use crate::config::Settings;
 use crate::discover::{Obstacle, cascades, obstacle, readable};
+use crate::wire::Conn;
 
 /// A selected table, and what must be asked of it alone.
 #[derive(Debug, Clone)]
