@@ -11,19 +11,17 @@ use crate::world::server::{Product, Shape};
 use crate::world::{Bench, Lake, Pipeline, Server};
 
 /// The formats, the cases of their efficiency, and their pipelines' names.
-const FORMATS: [(Lake, Option<&str>, &str); 4] = [
-    (Lake::Iceberg2, Some("log_changes_per_cpu_second_v2"), "log_v2"),
-    (Lake::Iceberg3, Some("log_changes_per_cpu_second_v3"), "log_v3"),
-    (Lake::Delta, Some("log_changes_per_cpu_second_delta"), "log_delta"),
-    (Lake::Null, None, "log_null"),
+const FORMATS: [(Lake, &str, &str); 3] = [
+    (Lake::Iceberg2, "log_changes_per_cpu_second_v2", "log_v2"),
+    (Lake::Iceberg3, "log_changes_per_cpu_second_v3", "log_v3"),
+    (Lake::Delta, "log_changes_per_cpu_second_delta", "log_delta"),
 ];
 
 /// A pipeline that has loaded and waits for the backlog.
 struct Follower {
     pipeline: Pipeline,
     lake: Lake,
-    /// The case of its efficiency.
-    case: Option<&'static str>,
+    case: &'static str,
 }
 
 /// All cases of PostgreSQL's log; of MariaDB's the efficiency of each format.
@@ -32,12 +30,10 @@ pub(crate) async fn log(stage: &mut Stage) -> Result<Samples> {
     let first = stage.take_steps(steps);
     let (bench, server, rows) = stage.with(Shape::Narrow).await?;
     let mut followers = Vec::new();
-    let formats =
-        FORMATS.into_iter().filter(|(lake, case, _)| case.is_some() || *lake == bench.lake);
-    for (lake, case, name) in formats {
+    for (lake, case, name) in FORMATS {
         match loaded(bench, server, name, lake).await {
             Ok(pipeline) => followers.push(Follower { pipeline, lake, case }),
-            Err(error) => println!("  {name}: cannot be measured: {error}"),
+            Err(error) => println!("  {case}: cannot be measured: {error}"),
         }
     }
     let begin = backlog::end(server).await?;
@@ -54,9 +50,7 @@ pub(crate) async fn log(stage: &mut Stage) -> Result<Samples> {
                     follower.pipeline.restore(server).await?;
                     let cost = follower.pipeline.catch_up()?;
                     let value = per(changes as f64, cost.cpu.as_secs_f64());
-                    if let Some(case) = follower.case {
-                        samples.push_beside(case, value, cost, raw);
-                    }
+                    samples.push_beside(follower.case, value, cost, raw);
                 }
             }
         }
@@ -99,9 +93,7 @@ async fn round(
         let cost = follower.pipeline.catch_up()?;
         let server_cpu = server.cpu() - before;
         let efficiency = per(changes, cost.cpu.as_secs_f64());
-        if let Some(case) = follower.case {
-            samples.push_beside(case, efficiency, cost, raw.rate());
-        }
+        samples.push_beside(follower.case, efficiency, cost, raw.rate());
         if follower.lake == bench.lake {
             let rate = per(changes, cost.wall.as_secs_f64());
             let recvlogical = per(changes, theirs.as_secs_f64());

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use lakeward_core::{CommitMark, Error, Result, TableId};
-use lakeward_files::Store;
+use lakeward_files::{IndexFolders, Store};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -89,6 +89,8 @@ pub(crate) struct Committer {
     /// Commits between two checkpoints.
     pub(crate) checkpoint_interval: u32,
     pub(crate) growth: Growth,
+    /// Where the table's key index may keep files.
+    pub(crate) index: IndexFolders,
 }
 
 impl Committer {

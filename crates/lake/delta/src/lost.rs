@@ -11,7 +11,7 @@ use lakeward_core::{
     Admission, ChangeBatch, Column, ColumnId, CommitMark, CommitOutcome, Op, Position, SinkTable,
     Slot, Staged, TableId, TableIdentity, TableSchema, admit,
 };
-use lakeward_files::Store;
+use lakeward_files::{IndexFolders, Store};
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
@@ -152,6 +152,7 @@ impl World {
             writer: writer.into(),
             checkpoint_interval: 10,
             growth: Growth::Reload,
+            index: IndexFolders::default(),
         };
         DeltaTable::open(committer, &self.schema, Slot::Visible, 1 << 20).await.unwrap()
     }

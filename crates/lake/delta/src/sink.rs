@@ -8,7 +8,7 @@ use lakeward_core::{
     CheckReport, Env, Finding, LedgerStore, Result, Severity, Sink, SinkKind, SinkTable, Slot,
     TableId, TableSchema,
 };
-use lakeward_files::{Origin, Store, StoreLedger};
+use lakeward_files::{IndexFolders, Origin, Store, StoreLedger};
 use uuid::Uuid;
 
 use crate::commit::{Committer, delete_quietly};
@@ -46,6 +46,7 @@ impl Delta {
             owner: format!("{}/{}", self.env.pipeline, self.env.name),
             writer: self.env.writer.chars().map(plain).collect(),
             checkpoint_interval: self.config.checkpoint_interval.max(1),
+            index: IndexFolders::of(&self.env, table),
             growth: if self.config.widen_in_place { Growth::InPlace } else { Growth::Reload },
         }
     }
@@ -93,6 +94,7 @@ impl Sink for Delta {
     async fn drop_copy(&self, schema: &TableSchema, generation: u32) -> Result<()> {
         let folder = folder::of(&schema.table);
         let log = |slot| Log::new(self.store.clone(), &folder, slot);
+        IndexFolders::of(&self.env, &schema.table).home(Slot::Copy(generation)).remove();
         let Some(copy) = log(Slot::Copy(generation)).load().await? else { return Ok(()) };
         let visible = log(Slot::Visible).load().await?;
         self.store.delete_all(&copy_folder(&folder, generation)).await?;
@@ -120,6 +122,7 @@ impl Sink for Delta {
         let log = Log::new(self.store.clone(), folder, Slot::Visible);
         if let Some(state) = log.load().await? {
             owned_shape(&committer, &state, Slot::Copy(0))?;
+            committer.index.remove();
             return self.store.delete_all(folder).await;
         }
         // A load that never became visible.

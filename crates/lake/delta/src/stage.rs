@@ -57,7 +57,7 @@ impl Payload {
             )
             .with("table", &table.committer.table));
         }
-        self.epoch.rebase(&table.content)?;
+        self.epoch.rebase(&table.content).await?;
         if self.sent.is_empty() {
             delete_quietly(&table.committer.store, &std::mem::take(&mut self.vector_files)).await;
         }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use lakeward_core::{CommitMark, Error, ErrorKind, Result, Slot, TableSchema};
-use lakeward_files::{EpochOptions, EpochWriter, Head, Stem, TableLayout, is_superseded};
+use lakeward_files::{EpochOptions, EpochWriter, Head, LiveFile, Stem, TableLayout, is_superseded};
 use tokio::task::JoinSet;
 
 use crate::checkpoint;
@@ -98,8 +98,11 @@ impl DeltaTable {
             expired_to: 0,
             checkpoints: JoinSet::new(),
         };
+        match &opened.state {
+            Some(state) => table.reindex(state).await?,
+            None => table.index(Vec::new()).await?,
+        }
         if let Some(state) = opened.state {
-            table.reindex(&state).await?;
             // A table that was set back has no mark to go by.
             table.opened = state.mark().ok().flatten();
             table.state = Some(state);
@@ -156,6 +159,7 @@ impl DeltaTable {
         self.checkpoints.abort_all();
         self.slot = Slot::Visible;
         self.log = self.visible_log();
+        self.content.take_place(&self.committer.index.home(self.slot));
     }
 
     /// Deletes the log of a copy that was promoted. Its files are the table's.
@@ -226,12 +230,18 @@ impl DeltaTable {
         .remedied("`lakeward resync` the table")
     }
 
-    /// Makes the key index anew from the lake's key columns.
+    /// Brings the key index in step with the live files; reads the key columns of those that it lacks.
     pub(crate) async fn reindex(&mut self, state: &State) -> Result<()> {
         let store = &self.committer.store;
         let files = content::live(store, &self.committer.folder, state).await?;
         self.numbering += 1;
-        self.content = Head::rebuild(store, self.writer.layout(), files).await?;
+        self.index(files).await
+    }
+
+    async fn index(&mut self, files: Vec<LiveFile>) -> Result<()> {
+        let home = self.committer.index.home(self.slot);
+        self.content =
+            Head::rebuild(&self.committer.store, self.writer.layout(), files, &home).await?;
         Ok(())
     }
 

@@ -226,7 +226,7 @@ impl DeltaTable {
         self.take_in(actions, print);
         self.pending = None;
         self.rekeyed = false;
-        self.content.publish(&payload.epoch);
+        self.content.publish(&payload.epoch).await;
         kill::reached(KillPoint::IndexPublish);
         self.name_files();
         self.checkpoint();

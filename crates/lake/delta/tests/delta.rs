@@ -15,6 +15,8 @@ mod evolution;
 mod faults;
 #[path = "delta/foreign.rs"]
 mod foreign;
+#[path = "delta/index.rs"]
+mod index;
 #[path = "delta/killed.rs"]
 mod killed;
 #[path = "delta/random.rs"]

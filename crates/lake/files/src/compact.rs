@@ -9,8 +9,8 @@ use lakeward_core::Result;
 use roaring::RoaringBitmap;
 
 use crate::head::{Head, LiveFile};
-use crate::index::{FileId, Place};
-use crate::layout::TableLayout;
+use crate::index::{Covered, Directory, FileId, Gathered, Gathering, IndexHome, Place};
+use crate::layout::{Identity, TableLayout};
 use crate::parquet::DataFile;
 use crate::read::{DataFileReader, RowChoice};
 use crate::store::Store;
@@ -115,10 +115,13 @@ pub struct Compaction {
     sources: Vec<(FileId, LiveFile)>,
     layout: TableLayout,
     options: EpochOptions,
+    index: IndexHome,
+    signature: String,
 }
 
 impl Compaction {
-    /// Takes the chosen files' deletes as they are in `head` now. `None` when one of them is not in `head`.
+    /// Takes the chosen files' deletes as they are in `head` now; `layout` identifies rows as `head` does. `None` when
+    /// one of them is not in `head`.
     pub fn new(
         head: &Head,
         files: &[FileId],
@@ -127,7 +130,9 @@ impl Compaction {
     ) -> Option<Self> {
         let source = |id: &FileId| Some((*id, head.files().get(id)?.clone()));
         let sources = files.iter().map(source).collect::<Option<Vec<_>>>()?;
-        Some(Self { sources, layout, options })
+        let index = head.index().home().clone();
+        let signature = head.index().signature().to_owned();
+        Some(Self { sources, layout, options, index, signature })
     }
 
     /// Number of files, and their bytes.
@@ -141,12 +146,8 @@ impl Compaction {
     /// Those of reading and writing; new files are deleted again.
     pub async fn run(self, store: &Store) -> Result<Compacted> {
         let mut files = Files::new(store.clone(), self.options.clone());
-        match copy(&self.sources, &self.layout, store, &mut files).await {
-            Ok(moves) => Ok(Compacted {
-                sources: self.sources.into_iter().map(|(id, file)| (id, file.path)).collect(),
-                files: files.take().into_iter().map(|new| new.file).collect(),
-                moves,
-            }),
+        match self.copy(store, &mut files).await {
+            Ok(compacted) => Ok(compacted),
             Err(e) => {
                 // The first error tells more than one of cleaning up.
                 let _ = files.abandon().await;
@@ -154,32 +155,58 @@ impl Compaction {
             }
         }
     }
-}
 
-async fn copy(
-    sources: &[(FileId, LiveFile)],
-    layout: &TableLayout,
-    store: &Store,
-    files: &mut Files,
-) -> Result<Moves> {
-    let mut moves = Moves { sources: BTreeMap::new(), starts: Vec::new() };
-    let mut ordinal = 0u64;
-    for (id, source) in sources {
-        let moved = Source { start: ordinal, rows: source.rows, deleted: source.deleted.clone() };
-        moves.sources.insert(*id, moved);
-        let reader = DataFileReader::open(store, &source.path).await?;
-        let live = RowChoice::Except(source.deleted.clone());
-        let mut batches = reader.stream(layout.nullable_schema(), &live)?;
-        while let Some(rows) = batches.try_next().await? {
-            let place = files.write(layout, &rows).await?;
-            if place.file as usize == moves.starts.len() {
-                moves.starts.push(ordinal);
+    async fn copy(&self, store: &Store, files: &mut Files) -> Result<Compacted> {
+        let mut moves = Moves { sources: BTreeMap::new(), starts: Vec::new() };
+        let mut facts = Gathering::new(self.index.clone());
+        let mut ordinal = 0u64;
+        for (id, source) in &self.sources {
+            let moved =
+                Source { start: ordinal, rows: source.rows, deleted: source.deleted.clone() };
+            moves.sources.insert(*id, moved);
+            let reader = DataFileReader::open(store, &source.path).await?;
+            let live = RowChoice::Except(source.deleted.clone());
+            let mut batches = reader.stream(self.layout.nullable_schema(), &live)?;
+            while let Some(rows) = batches.try_next().await? {
+                let place = files.write(&self.layout, &rows).await?;
+                if place.file as usize == moves.starts.len() {
+                    moves.starts.push(ordinal);
+                }
+                ordinal += rows.num_rows() as u64;
+                if *self.layout.identity() != Identity::Append {
+                    let keys = self.layout.hash(&rows)?.into_iter().zip(place.row..);
+                    facts.extend(keys.map(|(key, row)| (key, place.file, row))).await?;
+                }
             }
-            ordinal += rows.num_rows() as u64;
         }
+        files.close().await?;
+        self.compacted(files, moves, facts).await
     }
-    files.close().await?;
-    Ok(moves)
+
+    async fn compacted(
+        &self,
+        files: &mut Files,
+        moves: Moves,
+        facts: Gathering,
+    ) -> Result<Compacted> {
+        let new: Vec<DataFile> = files.take().into_iter().map(|new| new.file).collect();
+        let covered = |file: &DataFile| Covered {
+            path: file.path.as_str().into(),
+            rows: file.rows,
+            bytes: file.bytes,
+            absent: RoaringBitmap::new(),
+        };
+        let signature = self.signature.clone();
+        let directory =
+            Directory { signature: signature.clone(), files: new.iter().map(covered).collect() };
+        Ok(Compacted {
+            sources: self.sources.iter().map(|(id, file)| (*id, file.path.clone())).collect(),
+            files: new,
+            moves,
+            signature,
+            facts: facts.finish(directory).await?,
+        })
+    }
 }
 
 /// A finished rewrite that waits for its commit.
@@ -190,17 +217,25 @@ pub struct Compacted {
     /// The files that come. Empty when no source had a live row.
     pub files: Vec<DataFile>,
     moves: Moves,
+    /// The identity of rows under which `facts` were hashed.
+    signature: String,
+    /// The keys of the new files' rows.
+    facts: Gathered,
 }
 
 impl Compacted {
-    /// Where rows went.
-    pub fn moves(&self) -> &Moves {
-        &self.moves
+    /// The keys of the new files' rows; files are numbered by their place in `files`.
+    pub(crate) fn facts(&self) -> &Gathered {
+        &self.facts
     }
 
     /// Rows of the new files, one bitmap each, that were deleted in the source files since the plan. They must be
-    /// deleted in the commit. `None`: a source file is no longer in the table; drop the work.
+    /// deleted in the commit. `None`: a source file is no longer in the table, or rows have another identity now; drop
+    /// the work.
     pub fn late_deletes(&self, head: &Head) -> Option<Vec<RoaringBitmap>> {
+        if self.signature != head.index().signature() {
+            return None;
+        }
         let mut late = vec![RoaringBitmap::new(); self.files.len()];
         for (id, source) in &self.moves.sources {
             let now = &head.files().get(id)?.deleted;
@@ -238,11 +273,6 @@ struct Source {
 }
 
 impl Moves {
-    /// Whether this file was rewritten.
-    pub fn is_source(&self, file: FileId) -> bool {
-        self.sources.contains_key(&file)
-    }
-
     /// The new place of a row: the number of the new file, and the row in it. `None` when it was deleted before the
     /// plan, or is in no source.
     pub fn target(&self, from: Place) -> Option<(usize, u32)> {

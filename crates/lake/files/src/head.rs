@@ -1,7 +1,7 @@
 //! What is known of a table's current version: its live files, the rows deleted in them, and the key index.
 //!
 //! Changes only by publishing a commit that stands. Deliberately absent: how a format lists its files.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures::TryStreamExt;
@@ -11,11 +11,11 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::compact::{Compacted, FileState};
-use crate::index::{FileId, IndexChange, KeyIndex, MemoryIndex, Place};
+use crate::index::{Covered, Directory, FileId, Gathered, Gathering, IndexHome, Place, TableIndex};
 use crate::layout::{Identity, TableLayout};
 use crate::read::{DataFileReader, RowChoice};
 use crate::store::Store;
-use crate::upsert::{EpochFiles, KEYS_AT_ONCE};
+use crate::upsert::EpochFiles;
 
 /// A data file of the current version.
 #[derive(Debug, Clone)]
@@ -34,7 +34,7 @@ pub struct LiveFile {
 pub struct Head {
     files: BTreeMap<FileId, LiveFile>,
     next: u32,
-    index: Box<dyn KeyIndex>,
+    index: TableIndex,
 }
 
 impl Default for Head {
@@ -44,13 +44,13 @@ impl Default for Head {
 }
 
 impl Head {
-    /// A table without rows.
+    /// A table without rows, whose index stays in memory.
     pub fn empty() -> Self {
-        Self { files: BTreeMap::new(), next: 0, index: Box::new(MemoryIndex::default()) }
+        Self { files: BTreeMap::new(), next: 0, index: TableIndex::default() }
     }
 
-    /// Reads the identity columns of all `files` (deleted rows skipped), several files at a time, and indexes them.
-    /// In append mode no file is read.
+    /// Opens the key index of all `files`: what `home` holds of it is used, the identity columns of all other files are
+    /// read (deleted rows skipped), several files at a time. In append mode no file is read.
     ///
     /// # Errors
     /// Those of reading; `Unsupported` when a column's type cannot identify a row.
@@ -58,12 +58,19 @@ impl Head {
         store: &Store,
         layout: &TableLayout,
         files: Vec<LiveFile>,
+        home: &IndexHome,
     ) -> Result<Self> {
         let mut head = Self::empty();
         for file in files {
             head.add_file(file);
         }
-        head.reindex(store, layout, &[]).await?;
+        if *layout.identity() == Identity::Append {
+            return Ok(head);
+        }
+        let signature = layout.signature();
+        let (index, lacking) = TableIndex::open(home.clone(), signature, &head.files).await;
+        head.index = index;
+        head.read_keys(store, layout, lacking).await?;
         Ok(head)
     }
 
@@ -79,17 +86,40 @@ impl Head {
                 file.deleted.insert(place.row);
             }
         }
-        let rows = if *layout.identity() == Identity::Append { 0 } else { self.live_rows() };
-        let mut index = MemoryIndex::with_capacity(rows as usize);
-        if rows > 0 {
-            read_all_keys(store, layout, &self.files, &mut index).await?;
+        self.index.clear();
+        self.index = TableIndex::new(self.index.home().clone(), layout.signature());
+        if *layout.identity() == Identity::Append {
+            return Ok(());
         }
-        if index.duplicates() > 0 {
-            let (table, duplicates) = (layout.table(), index.duplicates());
+        self.read_keys(store, layout, self.files.keys().copied().collect()).await
+    }
+
+    /// Reads the keys of these files into the index.
+    async fn read_keys(
+        &mut self,
+        store: &Store,
+        layout: &TableLayout,
+        ids: BTreeSet<FileId>,
+    ) -> Result<()> {
+        let lacking: Vec<FileId> = ids.into_iter().collect();
+        let files = || lacking.iter().filter_map(|id| self.files.get(id));
+        if !lacking.is_empty() {
+            let mut facts = Gathering::new(self.index.home().clone());
+            read_all_keys(store, layout, files().cloned().collect(), &mut facts).await?;
+            let gathered = facts.finish(self.directory(files())).await?;
+            self.index.absorb(&gathered, &lacking, &self.files);
+        }
+        self.index.settle(&self.files).await;
+        if self.index.duplicates() > 0 {
+            let (table, duplicates) = (layout.table(), self.index.duplicates());
             tracing::debug!(table, duplicates, "several rows have the same identity");
         }
-        self.index = Box::new(index);
         Ok(())
+    }
+
+    fn directory<'a>(&self, files: impl Iterator<Item = &'a LiveFile>) -> Directory {
+        let signature = self.index.signature().to_owned();
+        Directory { signature, files: files.map(Covered::of).collect() }
     }
 
     fn add_file(&mut self, file: LiveFile) -> FileId {
@@ -110,8 +140,21 @@ impl Head {
     }
 
     /// The key index.
-    pub fn index(&self) -> &dyn KeyIndex {
-        self.index.as_ref()
+    pub fn index(&self) -> &TableIndex {
+        &self.index
+    }
+
+    /// The index of an invisible copy becomes the table's own: its files take the place of those in `home`.
+    pub fn take_place(&self, home: &IndexHome) {
+        self.index.home().take_place(home);
+    }
+
+    /// The live places of keys, which must be sorted; each with the position of its key in `keys`, in no order.
+    ///
+    /// # Errors
+    /// `Conflict` when the index is damaged: the table must be opened again.
+    pub(crate) async fn places(&self, keys: &[KeyHash]) -> Result<Vec<(usize, Place)>> {
+        self.index.find(keys, &self.files).await
     }
 
     /// Live rows: all rows of all files but the deleted ones.
@@ -131,44 +174,53 @@ impl Head {
     }
 
     /// Takes in an epoch whose commit stands. Call it exactly once per committed [`EpochFiles`].
-    pub fn publish(&mut self, epoch: &EpochFiles) {
+    ///
+    /// What the index cannot take to disk stays in memory; what it loses is read again when the table is opened next.
+    pub async fn publish(&mut self, epoch: &EpochFiles) {
         if epoch.truncated {
             self.files.clear();
+            self.index.clear();
         }
         for deletes in &epoch.deletes {
             if let Some(file) = self.files.get_mut(&deletes.file) {
                 file.deleted |= &deletes.rows;
             }
         }
-        let mut ids = BTreeMap::new();
+        let mut ids = Vec::with_capacity(epoch.files.len());
         for new in &epoch.files {
-            let file = LiveFile {
+            ids.push(self.add_file(LiveFile {
                 path: new.file.path.as_str().into(),
                 rows: new.file.rows,
                 bytes: new.file.bytes,
                 deleted: new.dead.clone(),
-            };
-            ids.insert(new.number, self.add_file(file));
+            }));
         }
-        let removed = epoch.removed.clone();
-        self.index.apply(&IndexChange { cleared: epoch.truncated, removed, added: Vec::new() });
-        let mut places = epoch.places().filter_map(|(key, place)| {
-            Some((key, Place { file: *ids.get(&place.file)?, row: place.row }))
-        });
-        loop {
-            let added: Vec<_> = places.by_ref().take(KEYS_AT_ONCE).collect();
-            if added.is_empty() {
-                return;
-            }
-            self.index.apply(&IndexChange { added, ..IndexChange::default() });
+        self.index.forget(epoch.removed.clone());
+        match self.gather(epoch, &ids).await {
+            Ok(facts) => self.index.absorb(&facts, &ids, &self.files),
+            Err(error) => self.index.lose(&error),
         }
+        self.index.settle(&self.files).await;
+    }
+
+    /// The epoch's facts; its files are numbered as they are in `ids`.
+    async fn gather(&self, epoch: &EpochFiles, ids: &[FileId]) -> Result<Gathered> {
+        let numbers: BTreeMap<u32, u32> =
+            (0..).zip(&epoch.files).map(|(at, new)| (new.number, at)).collect();
+        let facts = epoch
+            .places()
+            .filter_map(|(key, place)| Some((key, *numbers.get(&place.file)?, place.row)));
+        let mut gathering = Gathering::new(self.index.home().clone());
+        gathering.extend(facts).await?;
+        let files = ids.iter().filter_map(|id| self.files.get(id));
+        gathering.finish(self.directory(files)).await
     }
 
     /// Takes in a compaction whose commit stands; `late` is what [`Compacted::late_deletes`] gave for that commit.
-    pub fn publish_compaction(&mut self, done: &Compacted, late: &[RoaringBitmap]) {
-        for (id, _) in &done.sources {
-            self.files.remove(id);
-        }
+    pub async fn publish_compaction(&mut self, done: &Compacted, late: &[RoaringBitmap]) {
+        let gone: BTreeSet<FileId> = done.sources.iter().map(|(id, _)| *id).collect();
+        self.files.retain(|id, _| !gone.contains(id));
+        self.index.forget_files(&gone);
         let mut ids = Vec::new();
         for (number, new) in done.files.iter().enumerate() {
             ids.push(self.add_file(LiveFile {
@@ -178,29 +230,33 @@ impl Head {
                 deleted: late.get(number).cloned().unwrap_or_default(),
             }));
         }
-        self.index.remap(done.moves(), &ids);
+        self.index.absorb(done.facts(), &ids, &self.files);
+        self.index.settle(&self.files).await;
     }
 }
 
 /// Batches of keys that wait for the index: it is faster than the readers, so few are enough.
 const BATCHES_WAITING: usize = 4;
 
-/// Reads the keys of several files at a time and indexes them as they come.
+/// The keys of some rows of a file, which is named by its number among those that are read.
+type Keys = Vec<(KeyHash, u32, u32)>;
+
+/// Reads the keys of several files at a time and gathers them as they come.
 async fn read_all_keys(
     store: &Store,
     layout: &TableLayout,
-    files: &BTreeMap<FileId, LiveFile>,
-    index: &mut MemoryIndex,
+    files: Vec<LiveFile>,
+    facts: &mut Gathering,
 ) -> Result<()> {
     let at_once = std::thread::available_parallelism().map_or(2, usize::from);
-    let (sender, mut keys) = mpsc::channel(BATCHES_WAITING);
-    let mut waiting = files.iter();
+    let (sender, mut keys) = mpsc::channel::<Keys>(BATCHES_WAITING);
+    let mut waiting = (0..).zip(files);
     // Dropped early, the set ends its tasks.
     let mut reads = JoinSet::new();
     let mut begin = |reads: &mut JoinSet<Result<()>>| {
-        if let Some((id, file)) = waiting.next() {
+        if let Some((number, file)) = waiting.next() {
             let (store, layout) = (store.clone(), layout.clone());
-            reads.spawn(read_keys(store, layout, *id, file.clone(), sender.clone()));
+            reads.spawn(read_keys(store, layout, number, file, sender.clone()));
         }
     };
     (0..at_once).for_each(|_| begin(&mut reads));
@@ -208,9 +264,7 @@ async fn read_all_keys(
         tokio::select! {
             // Keys first: readers wait for room.
             biased;
-            Some(added) = keys.recv() => {
-                index.apply(&IndexChange { added, ..IndexChange::default() });
-            }
+            Some(found) = keys.recv() => facts.extend(found.into_iter()).await?,
             ended = reads.join_next() => match ended {
                 None => break,
                 Some(outcome) => {
@@ -220,8 +274,8 @@ async fn read_all_keys(
             },
         }
     }
-    while let Ok(added) = keys.try_recv() {
-        index.apply(&IndexChange { added, ..IndexChange::default() });
+    while let Ok(found) = keys.try_recv() {
+        facts.extend(found.into_iter()).await?;
     }
     Ok(())
 }
@@ -234,19 +288,19 @@ fn ended_early(error: tokio::task::JoinError) -> Error {
 async fn read_keys(
     store: Store,
     layout: TableLayout,
-    id: FileId,
+    number: u32,
     file: LiveFile,
-    keys: mpsc::Sender<Vec<(KeyHash, Place)>>,
+    keys: mpsc::Sender<Keys>,
 ) -> Result<()> {
     let reader = DataFileReader::open(&store, &file.path).await?;
-    let mut numbers = (0..reader.rows() as u32).filter(|row| !file.deleted.contains(*row));
+    let mut rows = (0..reader.rows() as u32).filter(|row| !file.deleted.contains(*row));
     let keys_only = layout.identity_layout()?;
     let mut batches =
         reader.stream(keys_only.schema(), &RowChoice::Except(file.deleted.clone()))?;
-    while let Some(rows) = batches.try_next().await? {
-        let hashes = keys_only.hash(&rows)?;
-        let places = numbers.by_ref().map(|row| Place { file: id, row });
-        if keys.send(hashes.into_iter().zip(places).collect()).await.is_err() {
+    while let Some(batch) = batches.try_next().await? {
+        let hashes = keys_only.hash(&batch)?;
+        let found = hashes.into_iter().zip(rows.by_ref()).map(|(key, row)| (key, number, row));
+        if keys.send(found.collect()).await.is_err() {
             break;
         }
     }

@@ -109,6 +109,21 @@ impl TableLayout {
         kind == std::mem::discriminant(&other.identity) && ids(self) == ids(other)
     }
 
+    /// Names the identity of rows and how it is hashed: equal signatures, equal hashes. Widening a column within its
+    /// kind changes nothing.
+    pub(crate) fn signature(&self) -> String {
+        let rule = match &self.identity {
+            Identity::Key(_) => "key",
+            Identity::WholeRow => "row",
+            Identity::Append => "none",
+        };
+        let columns = self.identity_columns();
+        let columns = columns.iter().map(|i| (self.ids[*i], self.schema.field(*i).data_type()));
+        columns.fold(format!("1 {rule}"), |all, (id, data_type)| {
+            format!("{all} {id}:{}", hashed_as(data_type))
+        })
+    }
+
     /// The columns that identify a row, all nullable, for reading them alone.
     ///
     /// # Errors
@@ -187,6 +202,21 @@ impl TableLayout {
         RecordBatch::try_new_with_options(Arc::clone(schema), arrays, &options).map_err(|_| {
             Error::new(ErrorKind::Bug, "columns do not make a batch").with("table", &self.table)
         })
+    }
+}
+
+/// The kind of a type: values of one kind hash alike, whatever their width. See [`lakeward_core::key`].
+fn hashed_as(data_type: &DataType) -> String {
+    use DataType::{
+        Decimal128, Float32, Float64, Int8, Int16, Int32, Int64, UInt8, UInt16, UInt32, UInt64,
+    };
+    match data_type {
+        Int8 | Int16 | Int32 | Int64 | UInt8 | UInt16 | UInt32 => "integer".into(),
+        UInt64 | Decimal128(_, 0) => "number".into(),
+        Decimal128(_, scale) => format!("number/{scale}"),
+        Float32 | Float64 => "float".into(),
+        DataType::List(element) => format!("list({})", hashed_as(element.data_type())),
+        other => other.to_string(),
     }
 }
 

@@ -29,7 +29,9 @@ pub mod upsert;
 pub use compact::{Compacted, Compaction, CompactionPolicy, FileState, Moves};
 pub use deletes::{DeletionVector, PositionDeletes};
 pub use head::{Head, LiveFile};
-pub use index::{FileId, IndexChange, KeyIndex, MemoryIndex, Place};
+pub use index::{
+    FileId, IndexChange, IndexFolders, IndexHome, IndexLimits, MemoryIndex, Place, TableIndex,
+};
 pub use layout::{FIELD_ID, Identity, TableLayout};
 pub use ledger::StoreLedger;
 pub use orphans::{Origin, Stem, is_superseded};

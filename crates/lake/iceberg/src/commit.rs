@@ -13,7 +13,7 @@ use iceberg::spec::{
     SnapshotReference, SnapshotRetention, SortOrder, TableMetadata, TableMetadataBuilder,
 };
 use lakeward_core::{CommitMark, Error, ErrorKind, Result, Slot, TableId};
-use lakeward_files::{Stem, Store};
+use lakeward_files::{IndexFolders, Stem, Store};
 use uuid::Uuid;
 
 use crate::catalog::{Catalog, Swap};
@@ -72,6 +72,8 @@ pub(crate) struct Committer {
     pub(crate) owner: String,
     pub(crate) writer: String,
     pub(crate) metadata_versions: u32,
+    /// Where the table's key index may keep files.
+    pub(crate) index: IndexFolders,
 }
 
 /// Table property that names the pipeline and sink that made the table.

@@ -8,7 +8,7 @@ use lakeward_core::{
     CheckReport, Env, Error, ErrorKind, Finding, LedgerStore, Result, Severity, Sink, SinkKind,
     SinkTable, Slot, TableId, TableSchema,
 };
-use lakeward_files::{Store, StoreLedger, orphans};
+use lakeward_files::{IndexFolders, Store, StoreLedger, orphans};
 use uuid::Uuid;
 
 use crate::catalog::Catalog;
@@ -54,6 +54,7 @@ impl Iceberg {
             owner: format!("{}/{}", self.env.pipeline, self.env.name),
             writer: orphans::plain(&self.env.writer),
             metadata_versions: self.config.metadata_versions,
+            index: IndexFolders::of(&self.env, table),
         }
     }
 
@@ -102,6 +103,7 @@ impl Sink for Iceberg {
     async fn drop_copy(&self, schema: &TableSchema, generation: u32) -> Result<()> {
         let committer = self.committer(&schema.table);
         let line = Line(Slot::Copy(generation));
+        committer.index.home(line.0).remove();
         for _ in 0..EDIT_ATTEMPTS {
             let Some(head) = TableHead::load(&self.store, &self.catalog, &schema.table).await?
             else {
@@ -133,6 +135,7 @@ impl Sink for Iceberg {
         };
         owned_shape(&self.committer(&schema.table), &head, Line(Slot::Copy(0)))?;
         let folder = path_of(&self.store, head.metadata.location())?;
+        IndexFolders::of(&self.env, &schema.table).remove();
         self.catalog.remove(&schema.table).await?;
         self.store.delete_all(&folder).await
     }

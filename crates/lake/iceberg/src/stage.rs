@@ -67,7 +67,7 @@ impl Payload {
             )
             .with("table", &table.committer.table));
         }
-        self.epoch.rebase(&table.content)?;
+        self.epoch.rebase(&table.content).await?;
         if !self.sent {
             delete_quietly(&table.committer.store, &std::mem::take(&mut self.delete_files)).await;
         }

@@ -112,9 +112,9 @@ impl IcebergTable {
         };
         if let Some(head) = head {
             table.read_files(&head).await?;
-            table.reindex().await?;
             table.head = Some(head);
         }
+        table.reindex().await?;
         table.opened = table.mark()?;
         table.name_files()?;
         Ok(table)
@@ -200,11 +200,13 @@ impl IcebergTable {
         Ok(())
     }
 
-    /// Makes the key index anew from the lake's key columns.
+    /// Brings the key index in step with the live files; reads the key columns of those that it lacks.
     pub(crate) async fn reindex(&mut self) -> Result<()> {
         let files = stage::live_rows(&self.committer.store, &self.files).await?;
         self.numbering += 1;
-        self.content = Head::rebuild(&self.committer.store, self.writer.layout(), files).await?;
+        let home = self.committer.index.home(self.line.0);
+        self.content =
+            Head::rebuild(&self.committer.store, self.writer.layout(), files, &home).await?;
         Ok(())
     }
 

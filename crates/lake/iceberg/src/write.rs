@@ -195,10 +195,11 @@ impl IcebergTable {
     ) -> Result<()> {
         if permit.promote() {
             self.line = Line(Slot::Visible);
+            self.content.take_place(&self.committer.index.home(self.line.0));
         }
         self.pending = None;
         self.rekeyed = false;
-        self.content.publish(&payload.epoch);
+        self.content.publish(&payload.epoch).await;
         kill::reached(KillPoint::IndexPublish);
         self.advance(head).await
     }

@@ -88,7 +88,7 @@ pub(super) async fn commit(table: &mut DeltaTable, done: Done) -> Result<UpkeepO
             Outcome::Committed(actions, print) => {
                 kill::reached(KillPoint::CompactCommit);
                 table.take_in(actions, print);
-                table.content.publish_compaction(&done.compacted, &late);
+                table.content.publish_compaction(&done.compacted, &late).await;
                 kill::reached(KillPoint::IndexPublish);
                 table.checkpoint();
                 return Ok(UpkeepOutcome::Done(told(&done.compacted)));

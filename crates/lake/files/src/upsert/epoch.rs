@@ -15,8 +15,8 @@ use crate::index::{FileId, Place};
 use crate::parquet::DataFile;
 use crate::store::Store;
 
-/// Keys looked up at once: large enough to hide the call, small enough to stay in the cache.
-pub(crate) const KEYS_AT_ONCE: usize = 16 * 1024;
+/// Keys sorted and looked up at once: the more, the more of them are in one page of the index. 4 MiB.
+const KEYS_AT_ONCE: usize = 256 << 10;
 
 /// A data file that an epoch wrote.
 #[derive(Debug, Clone)]
@@ -84,33 +84,33 @@ impl EpochFiles {
     /// Resolves the positions again on a head that has moved.
     ///
     /// # Errors
-    /// `Conflict` when that is not possible (the identity of rows changed within the epoch): abandon, and read the log
-    /// again.
-    pub fn rebase(&mut self, head: &Head) -> Result<()> {
+    /// `Conflict` when that is not possible (the identity of rows changed within the epoch, the index is damaged):
+    /// abandon, and read the log again.
+    pub async fn rebase(&mut self, head: &Head) -> Result<()> {
         if !self.fixed.is_empty() {
             return Err(Error::new(
                 ErrorKind::Conflict,
                 "files moved in an epoch in which the table's key changed",
             ));
         }
-        self.resolve(head);
-        Ok(())
+        self.resolve(head).await
     }
 
     /// Looks all touched keys up and turns what the lake holds of them into deletes.
-    pub(crate) fn resolve(&mut self, head: &Head) {
+    pub(crate) async fn resolve(&mut self, head: &Head) -> Result<()> {
         if self.truncated {
             self.removed.clear();
             self.deletes.clear();
-            return;
+            return Ok(());
         }
-        self.removed = touched_places(&self.keys, head);
+        self.removed = touched_places(&self.keys, head).await?;
         let places = self.removed.iter().map(|(_, place)| *place);
         self.deletes = by_file(head, places.chain(self.fixed.iter().copied()));
+        Ok(())
     }
 
     /// The keys' rows in the new files.
-    pub(crate) fn places(&self) -> Box<dyn Iterator<Item = (KeyHash, OwnPlace)> + '_> {
+    pub(crate) fn places(&self) -> Box<dyn Iterator<Item = (KeyHash, OwnPlace)> + Send + '_> {
         let in_file = |own: &Own| match own {
             Own::File(place) => Some(*place),
             Own::Buffer(_) => None,
@@ -139,27 +139,22 @@ impl EpochFiles {
 }
 
 /// Appends, for each key, at most so many of its places in the lake.
-fn all_places(
+async fn all_places(
     head: &Head,
     mut wanted: impl Iterator<Item = (KeyHash, u64)>,
     out: &mut Vec<(KeyHash, Place)>,
-) {
-    let (mut keys, mut counts, mut found) = (Vec::new(), Vec::new(), Vec::new());
+) -> Result<()> {
     loop {
-        keys.clear();
-        counts.clear();
-        for (key, count) in wanted.by_ref().take(KEYS_AT_ONCE) {
-            keys.push(key);
-            counts.push(count);
+        let mut batch: Vec<(KeyHash, u64)> = wanted.by_ref().take(KEYS_AT_ONCE).collect();
+        if batch.is_empty() {
+            return Ok(());
         }
-        if keys.is_empty() {
-            return;
-        }
-        head.index().lookup_all(&keys, &mut found);
-        for (at, place) in &found {
-            if counts[*at] > 0 && head.files().contains_key(&place.file) {
-                counts[*at] -= 1;
-                out.push((keys[*at], *place));
+        batch.sort_unstable();
+        let (keys, mut counts): (Vec<KeyHash>, Vec<u64>) = batch.into_iter().unzip();
+        for (at, place) in head.places(&keys).await? {
+            if counts[at] > 0 {
+                counts[at] -= 1;
+                out.push((keys[at], place));
             }
         }
     }
@@ -181,17 +176,20 @@ fn by_file(head: &Head, places: impl Iterator<Item = Place>) -> Vec<FileDeletes>
 }
 
 /// What the lake holds of the keys that an epoch touched and that goes with its commit.
-pub(crate) fn touched_places(keys: &Keys, head: &Head) -> Vec<(KeyHash, Place)> {
+///
+/// # Errors
+/// Those of the key index.
+pub(crate) async fn touched_places(keys: &Keys, head: &Head) -> Result<Vec<(KeyHash, Place)>> {
     let mut places = Vec::new();
     match keys {
         Keys::Append => {}
         Keys::Keyed(spots) => {
-            all_places(head, spots.keys().map(|key| (*key, u64::MAX)), &mut places);
+            all_places(head, spots.keys().map(|key| (*key, u64::MAX)), &mut places).await?;
         }
         Keys::Counted(rows) => {
             let wanted = rows.iter().map(|(key, equals)| (*key, equals.from_lake));
-            all_places(head, wanted.filter(|(_, count)| *count > 0), &mut places);
+            all_places(head, wanted.filter(|(_, count)| *count > 0), &mut places).await?;
         }
     }
-    places
+    Ok(places)
 }

@@ -24,7 +24,6 @@ pub(crate) mod random;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use epoch::KEYS_AT_ONCE;
 pub use epoch::{EpochFiles, FileDeletes, NewFile};
 pub use writer::EpochWriter;
 

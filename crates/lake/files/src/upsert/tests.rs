@@ -17,6 +17,7 @@ use super::random::Random;
 use super::*;
 use crate::compact::{Compacted, Compaction, CompactionPolicy, plan};
 use crate::head::Head;
+use crate::index::{IndexHome, IndexLimits};
 use crate::layout::{FIELD_ID, Identity, TableLayout};
 use crate::read::{DataFileReader, RowChoice};
 use crate::store::Store;
@@ -200,15 +201,39 @@ struct World {
     store: Store,
     layout: TableLayout,
     head: Head,
+    home: IndexHome,
     running: Option<Running>,
 }
 
+/// Where a world's key index lives.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Home {
+    Memory,
+    /// On disk, down to the last few places.
+    Disk,
+}
+
 impl World {
-    fn new(identity: Identity) -> Self {
+    async fn new(identity: Identity, home: Home) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::local(folder.path()).unwrap();
+        let store = Store::local(&folder.path().join("lake")).unwrap();
         let layout = layout(identity);
-        Self { store, layout, head: Head::empty(), running: None, _folder: folder }
+        let limits = IndexLimits { memory_places: 40, buffer_facts: 30, few_facts: 10 };
+        let home = match home {
+            Home::Memory => IndexHome::none(),
+            Home::Disk => IndexHome::with_limits(folder.path().join("index"), limits),
+        };
+        let head = Head::rebuild(&store, &layout, Vec::new(), &home).await.unwrap();
+        Self { store, layout, head, home, running: None, _folder: folder }
+    }
+
+    /// The index holds a place for each row; on disk also dead ones.
+    fn check_index(&self, rows: usize, seed: u64) {
+        let (rows, places) = (rows as u64, self.head.index().len());
+        match self.home.is_some() {
+            true => assert!(places >= rows, "seed {seed}: {places} places for {rows} rows"),
+            false => assert_eq!(places, rows, "seed {seed}: index"),
+        }
     }
 
     async fn begin_compaction(&mut self, random: &mut Random) {
@@ -227,17 +252,17 @@ impl World {
     }
 
     /// Says whether files moved.
-    fn end_compaction(&mut self) -> bool {
+    async fn end_compaction(&mut self) -> bool {
         let Some(Running { compacted }) = self.running.take() else { return false };
         let Some(late) = compacted.late_deletes(&self.head) else { return false };
-        self.head.publish_compaction(&compacted, &late);
+        self.head.publish_compaction(&compacted, &late).await;
         true
     }
 
     async fn reopen(&mut self) {
         let files = self.head.files().values().cloned().collect();
         self.running = None;
-        self.head = Head::rebuild(&self.store, &self.layout, files).await.unwrap();
+        self.head = Head::rebuild(&self.store, &self.layout, files, &self.home).await.unwrap();
     }
 
     async fn rows(&self) -> Vec<(i64, Cells)> {
@@ -245,9 +270,9 @@ impl World {
     }
 }
 
-async fn random_epochs(seed: u64) {
+async fn random_epochs(seed: u64, home: Home) {
     let mut random = Random::new(seed);
-    let mut world = World::new(Identity::Key(vec![0]));
+    let mut world = World::new(Identity::Key(vec![0]), home).await;
     let mut model = Model::default();
     let keys = [3, 20, 200][random.below(3) as usize];
     for _ in 0..12 {
@@ -276,24 +301,24 @@ async fn random_epochs(seed: u64) {
                 .collect::<BTreeSet<_>>()
         });
         assert_eq!(owed.unwrap_or_default(), model.owed, "seed {seed}: unresolved");
-        if random.below(3) == 0 && world.end_compaction() {
-            epoch.rebase(&world.head).unwrap();
+        if random.below(3) == 0 && world.end_compaction().await {
+            epoch.rebase(&world.head).await.unwrap();
         }
         if random.below(6) == 0 {
             epoch.abandon(&world.store).await.unwrap();
             model = before;
         } else {
-            world.head.publish(&epoch);
+            world.head.publish(&epoch).await;
         }
         match random.below(4) {
             0 => world.begin_compaction(&mut random).await,
-            1 => drop(world.end_compaction()),
+            1 => drop(world.end_compaction().await),
             2 => world.reopen().await,
             _ => {}
         }
         let expected: Vec<_> = model.rows.clone().into_iter().collect();
         assert_eq!(world.rows().await, expected, "seed {seed}");
-        assert_eq!(world.head.index().len(), expected.len() as u64, "seed {seed}: index");
+        world.check_index(expected.len(), seed);
         assert_eq!(world.head.live_rows(), expected.len() as u64, "seed {seed}: live rows");
     }
 }
@@ -307,13 +332,21 @@ fn seeds(count: u64) -> impl Iterator<Item = u64> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn random_epochs_of_a_keyed_table_equal_the_model() {
     for seed in seeds(60) {
-        random_epochs(seed).await;
+        random_epochs(seed, Home::Memory).await;
     }
 }
 
-async fn random_keyless_epochs(seed: u64) {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn random_epochs_equal_the_model_with_the_index_on_disk() {
+    for seed in seeds(60) {
+        random_epochs(seed, Home::Disk).await;
+        random_keyless_epochs(seed, Home::Disk).await;
+    }
+}
+
+async fn random_keyless_epochs(seed: u64, home: Home) {
     let mut random = Random::new(seed);
-    let mut world = World::new(Identity::WholeRow);
+    let mut world = World::new(Identity::WholeRow, home).await;
     let mut model: Vec<(i64, Cells)> = Vec::new();
     for _ in 0..12 {
         let mut writer =
@@ -329,24 +362,24 @@ async fn random_keyless_epochs(seed: u64) {
             writer.write(&batch(&changes, false), &MAPPING, &world.head).await.unwrap();
         }
         let mut epoch = writer.finish(&world.head).await.unwrap();
-        if random.below(3) == 0 && world.end_compaction() {
-            epoch.rebase(&world.head).unwrap();
+        if random.below(3) == 0 && world.end_compaction().await {
+            epoch.rebase(&world.head).await.unwrap();
         }
         if random.below(6) == 0 {
             epoch.abandon(&world.store).await.unwrap();
             model = before;
         } else {
-            world.head.publish(&epoch);
+            world.head.publish(&epoch).await;
         }
         match random.below(4) {
             0 => world.begin_compaction(&mut random).await,
-            1 => drop(world.end_compaction()),
+            1 => drop(world.end_compaction().await),
             2 => world.reopen().await,
             _ => {}
         }
         model.sort();
         assert_eq!(world.rows().await, model, "seed {seed}");
-        assert_eq!(world.head.index().len(), model.len() as u64, "seed {seed}: index");
+        world.check_index(model.len(), seed);
     }
 }
 
@@ -374,7 +407,7 @@ fn keyless(random: &mut Random, model: &mut Vec<(i64, Cells)>) -> Change {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn random_epochs_of_a_keyless_table_equal_the_model() {
     for seed in seeds(60) {
-        random_keyless_epochs(seed).await;
+        random_keyless_epochs(seed, Home::Memory).await;
     }
 }
 
@@ -387,13 +420,13 @@ async fn commit(world: &mut World, changes: &[Change]) -> EpochFiles {
     let mut writer = EpochWriter::new(world.store.clone(), world.layout.clone(), options);
     writer.write(&batch(changes, true), &MAPPING, &world.head).await.unwrap();
     let epoch = writer.finish(&world.head).await.unwrap();
-    world.head.publish(&epoch);
+    world.head.publish(&epoch).await;
     epoch
 }
 
 #[tokio::test]
 async fn duplicates_of_another_writer_are_counted_and_all_deleted_on_the_next_change() {
-    let mut world = World::new(Identity::Append);
+    let mut world = World::new(Identity::Append, Home::Memory).await;
     commit(&mut world, &[set(1, 10, "x"), set(1, 11, "y"), set(2, 20, "z")]).await;
     world.layout = layout(Identity::Key(vec![0]));
     world.reopen().await;
@@ -407,7 +440,7 @@ async fn duplicates_of_another_writer_are_counted_and_all_deleted_on_the_next_ch
 
 #[tokio::test]
 async fn an_update_is_refused_where_it_cannot_be_expressed() {
-    let mut world = World::new(Identity::Append);
+    let mut world = World::new(Identity::Append, Home::Memory).await;
     let mut update = set(1, 1, "x");
     update.op = Op::Update;
     let options = EpochOptions::new("t/data", "w");
@@ -423,7 +456,7 @@ async fn an_update_is_refused_where_it_cannot_be_expressed() {
 
 #[tokio::test]
 async fn a_base_row_in_a_file_that_is_gone_is_a_conflict() {
-    let mut world = World::new(Identity::Key(vec![0]));
+    let mut world = World::new(Identity::Key(vec![0]), Home::Memory).await;
     let epoch = commit(&mut world, &[set(1, 10, "x")]).await;
     world.store.delete(&epoch.files[0].file.path).await.unwrap();
     let mut change = set(1, 11, "");
@@ -437,7 +470,7 @@ async fn a_base_row_in_a_file_that_is_gone_is_a_conflict() {
 
 #[tokio::test]
 async fn a_key_that_changes_within_an_epoch_finds_old_and_new_rows() {
-    let mut world = World::new(Identity::Key(vec![0]));
+    let mut world = World::new(Identity::Key(vec![0]), Home::Memory).await;
     commit(&mut world, &[set(1, 10, "x"), set(2, 20, "y"), set(3, 30, "z")]).await;
     let mut options = EpochOptions::new("t/data", "w");
     options.buffer_bytes = 0;
@@ -454,9 +487,9 @@ async fn a_key_that_changes_within_an_epoch_finds_old_and_new_rows() {
     let second = [set(7, 11, "x2"), gone, base];
     writer.write(&batch(&second, true), &MAPPING, &world.head).await.unwrap();
     let mut epoch = writer.finish(&world.head).await.unwrap();
-    assert!(epoch.rebase(&world.head).is_err());
+    assert!(epoch.rebase(&world.head).await.is_err());
     world.layout = by_a;
-    world.head.publish(&epoch);
+    world.head.publish(&epoch).await;
     let text = |s: &str| Some(s.to_owned());
     let expected = [(3, (30, text("z"))), (4, (40, text("n"))), (7, (11, text("x2")))];
     assert_eq!(world.rows().await, expected);
@@ -465,7 +498,7 @@ async fn a_key_that_changes_within_an_epoch_finds_old_and_new_rows() {
 
 #[tokio::test]
 async fn a_column_that_comes_within_an_epoch_leaves_older_rows_as_they_are() {
-    let mut world = World::new(Identity::Key(vec![0]));
+    let mut world = World::new(Identity::Key(vec![0]), Home::Memory).await;
     commit(&mut world, &[set(1, 10, "x")]).await;
     let options = EpochOptions::new("t/data", "w");
     let mut writer = EpochWriter::new(world.store.clone(), world.layout.clone(), options);
@@ -481,14 +514,14 @@ async fn a_column_that_comes_within_an_epoch_leaves_older_rows_as_they_are() {
     writer.write(&batch(&[set(1, 11, "x1"), base], true), &mapping, &world.head).await.unwrap();
     let epoch = writer.finish(&world.head).await.unwrap();
     assert_eq!((epoch.rows_added(), epoch.rows_deleted(), epoch.files.len()), (2, 1, 1));
-    world.head.publish(&epoch);
+    world.head.publish(&epoch).await;
     let expected = [(1, (11, Some("x1".into()))), (2, (21, Some("y".into())))];
     assert_eq!(world.rows().await, expected);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_index_is_rebuilt_from_many_files_with_deletes_applied() {
-    let mut world = World::new(Identity::Key(vec![0]));
+    let mut world = World::new(Identity::Key(vec![0]), Home::Memory).await;
     let rows = |from: i64| (from..from + 500).map(|n| set(n, n, "x")).collect::<Vec<_>>();
     for from in (0..5_000).step_by(250) {
         commit(&mut world, &rows(from)).await;
@@ -500,4 +533,27 @@ async fn an_index_is_rebuilt_from_many_files_with_deletes_applied() {
     let deletes = |n: i64| Change { op: Op::Delete, ..set(n, 0, "") };
     commit(&mut world, &(0..5_000).map(deletes).collect::<Vec<_>>()).await;
     assert_eq!(world.rows().await, before[5_000..]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_index_on_disk_is_opened_without_a_look_at_data_files() {
+    let mut world = World::new(Identity::Key(vec![0]), Home::Disk).await;
+    let rows = |from: i64| (from..from + 100).map(|id| set(id, id, "x")).collect::<Vec<_>>();
+    commit(&mut world, &rows(0)).await;
+    commit(&mut world, &rows(100)).await;
+    world.begin_compaction(&mut Random::new(1)).await;
+    assert!(world.end_compaction().await);
+    commit(&mut world, &rows(50)).await;
+    for file in world.head.files().values() {
+        world.store.delete(&file.path).await.unwrap();
+    }
+    world.reopen().await;
+    let options = EpochOptions::new("t/data", "w");
+    let mut writer = EpochWriter::new(world.store.clone(), world.layout.clone(), options);
+    writer.write(&batch(&rows(20), true), &MAPPING, &world.head).await.unwrap();
+    assert_eq!(writer.finish(&world.head).await.unwrap().rows_deleted(), 100);
+    // A file that the index does not know would have been read.
+    let mut files: Vec<_> = world.head.files().values().cloned().collect();
+    files[0].path = "t/data/other.parquet".into();
+    assert!(Head::rebuild(&world.store, &world.layout, files, &world.home).await.is_err());
 }

@@ -99,7 +99,7 @@ impl EpochWriter {
             incomplete.fill(false);
         }
         let schema = missing.schema(&self.layout);
-        let lake = self.lake_places(&fitted, &incomplete, head);
+        let lake = self.lake_places(&fitted, &incomplete, head).await?;
         let from_lake = self.fetch_lake(&lake, &schema, head).await?;
         // From here on the epoch changes.
         let number = self.buffer.next_number();
@@ -146,19 +146,24 @@ impl EpochWriter {
     }
 
     /// Where the lake holds the keys whose rows may be bases.
-    fn lake_places(&self, fitted: &Fitted, incomplete: &[bool], head: &Head) -> KeyMap<Place> {
+    async fn lake_places(
+        &self,
+        fitted: &Fitted,
+        incomplete: &[bool],
+        head: &Head,
+    ) -> Result<KeyMap<Place>> {
         if self.truncated || !matches!(self.keys, Keys::Keyed(_)) {
-            return KeyMap::default();
+            return Ok(KeyMap::default());
         }
         let has_image = |row: usize| fitted.before_is_whole && fitted.before_keys[row].is_some();
         let rows = (0..incomplete.len()).filter(|row| incomplete[*row] && !has_image(*row));
-        let keys: Vec<KeyHash> = rows
+        let mut keys: Vec<KeyHash> = rows
             .flat_map(|row| fitted.before_keys[row].into_iter().chain([fitted.keys[row]]))
             .filter(|key| !self.keys.knows(key))
             .collect();
-        let mut places = Vec::new();
-        head.index().lookup(&keys, &mut places);
-        keys.into_iter().zip(places).filter_map(|(key, place)| Some((key, place?))).collect()
+        keys.sort_unstable();
+        let places = head.places(&keys).await?;
+        Ok(places.into_iter().map(|(at, place)| (keys[at], place)).collect())
     }
 
     async fn fetch_lake(
@@ -274,8 +279,11 @@ impl EpochWriter {
             return Ok(());
         }
         if !self.truncated {
-            let doomed: Vec<_> =
-                touched_places(&self.keys, head).into_iter().map(|(_, place)| place).collect();
+            let doomed: Vec<_> = touched_places(&self.keys, head)
+                .await?
+                .into_iter()
+                .map(|(_, place)| place)
+                .collect();
             head.reindex(self.files.store(), &self.layout, &doomed).await?;
             self.fixed.extend(doomed);
         }
@@ -377,7 +385,7 @@ impl EpochWriter {
             fixed: std::mem::take(&mut self.fixed),
         };
         self.reset();
-        epoch.resolve(head);
+        epoch.resolve(head).await?;
         Ok(epoch)
     }
 

@@ -95,7 +95,7 @@ pub(super) async fn commit(table: &mut IcebergTable, done: Done) -> Result<Upkee
         match attempt.outcome {
             Outcome::Committed(head) => {
                 kill::reached(KillPoint::CompactCommit);
-                table.content.publish_compaction(&done.compacted, &late);
+                table.content.publish_compaction(&done.compacted, &late).await;
                 kill::reached(KillPoint::IndexPublish);
                 let told = told(&done.compacted);
                 table.advance(head).await?;

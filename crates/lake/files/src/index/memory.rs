@@ -1,64 +1,13 @@
-//! The key index: which place in which file holds a key's row. Batches in, batches out; knows no file and no format.
+//! The part of the key index that lives in memory: all of it for small tables.
 //!
-//! Derived data: losing it costs time, never correctness. Keys are 128-bit hashes and are not stored; see
-//! [`lakeward_core::key`] for the chance of a collision. Deliberately absent: disk. This first form lives in memory.
+//! Deliberately absent: disk.
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 
 use lakeward_core::KeyHash;
 
-use crate::compact::Moves;
-
-/// A data file of one table, numbered within this process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct FileId(pub u32);
-
-/// A row's place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Place {
-    /// The file.
-    pub file: FileId,
-    /// The row in it, from 0, deleted rows counted.
-    pub row: u32,
-}
-
-/// What one commit changes. Clearing comes first, then removals, then additions.
-#[derive(Debug, Clone, Default)]
-pub struct IndexChange {
-    /// Everything goes.
-    pub cleared: bool,
-    /// Places that no longer hold their key.
-    pub removed: Vec<(KeyHash, Place)>,
-    /// Places that hold their key now.
-    pub added: Vec<(KeyHash, Place)>,
-}
-
-/// Places by key. A key may have several places: equal rows of a table without a key, or duplicates that another
-/// writer made.
-pub trait KeyIndex: Send + Sync {
-    /// Sets `out` to one entry per key: one of its places, or `None`.
-    fn lookup(&self, keys: &[KeyHash], out: &mut Vec<Option<Place>>);
-    /// Sets `out` to all places of all keys, each with the position of its key in `keys`, ascending by that.
-    fn lookup_all(&self, keys: &[KeyHash], out: &mut Vec<(usize, Place)>);
-    /// Takes changes in. Only after their commit is known to stand.
-    fn apply(&mut self, change: &IndexChange);
-    /// Follows a compaction: places in its source files get their new place, or go. `new_files[n]` is the id of its
-    /// n-th new file.
-    fn remap(&mut self, moves: &Moves, new_files: &[FileId]);
-    /// Forgets all places in a file.
-    fn remove_file(&mut self, file: FileId);
-    /// Number of places.
-    fn len(&self) -> u64;
-    /// Whether it holds nothing.
-    fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-    /// Places beyond the first of their key.
-    fn duplicates(&self) -> u64;
-    /// Bytes of memory.
-    fn memory_bytes(&self) -> u64;
-}
+use super::{IndexChange, Place};
 
 /// The whole index in one hash table: 24 bytes an entry plus the table's slack (25 to 59 bytes a key in all).
 #[derive(Debug, Default, Clone)]
@@ -70,14 +19,6 @@ pub struct MemoryIndex {
 }
 
 impl MemoryIndex {
-    /// An index with room for this many keys.
-    pub fn with_capacity(keys: usize) -> Self {
-        Self {
-            first: HashMap::with_capacity_and_hasher(keys, PackedHash::default()),
-            ..Self::default()
-        }
-    }
-
     fn add(&mut self, key: Packed, place: Place) {
         match self.first.entry(key) {
             Entry::Vacant(entry) => {
@@ -118,17 +59,16 @@ impl MemoryIndex {
         place
     }
 
-    /// Gives every place its new value; `None`: the place goes.
-    fn translate(&mut self, new: impl Fn(Place) -> Option<Place>) {
+    /// Keeps only the places that `keep` wants.
+    pub fn retain(&mut self, keep: impl Fn(Place) -> bool) {
         let mut orphans = Vec::new();
-        for (key, place) in &mut self.first {
-            match new(*place) {
-                Some(moved) => *place = moved,
-                None => orphans.push(*key),
+        for (key, place) in &self.first {
+            if !keep(*place) {
+                orphans.push(*key);
             }
         }
         self.more.retain(|_, places| {
-            places.retain_mut(|place| new(*place).map(|moved| *place = moved).is_some());
+            places.retain(|place| keep(*place));
             !places.is_empty()
         });
         self.extra = self.more.values().map(|places| places.len() as u64).sum();
@@ -139,16 +79,9 @@ impl MemoryIndex {
             };
         }
     }
-}
 
-impl KeyIndex for MemoryIndex {
-    fn lookup(&self, keys: &[KeyHash], out: &mut Vec<Option<Place>>) {
-        out.clear();
-        out.extend(keys.iter().map(|key| self.first.get(&Packed::from(*key)).copied()));
-    }
-
-    fn lookup_all(&self, keys: &[KeyHash], out: &mut Vec<(usize, Place)>) {
-        out.clear();
+    /// Appends all places of all keys, each with the position of its key in `keys`, ascending by that.
+    pub fn lookup_all(&self, keys: &[KeyHash], out: &mut Vec<(usize, Place)>) {
         for (at, key) in keys.iter().enumerate() {
             let key = Packed::from(*key);
             let Some(place) = self.first.get(&key) else { continue };
@@ -159,10 +92,8 @@ impl KeyIndex for MemoryIndex {
         }
     }
 
-    fn apply(&mut self, change: &IndexChange) {
-        if change.cleared {
-            *self = Self::default();
-        }
+    /// Takes changes in.
+    pub fn apply(&mut self, change: &IndexChange) {
         for (key, place) in &change.removed {
             self.remove(Packed::from(*key), *place);
         }
@@ -172,29 +103,29 @@ impl KeyIndex for MemoryIndex {
         }
     }
 
-    fn remap(&mut self, moves: &Moves, new_files: &[FileId]) {
-        self.translate(|place| {
-            if !moves.is_source(place.file) {
-                return Some(place);
-            }
-            let (number, row) = moves.target(place)?;
-            Some(Place { file: *new_files.get(number)?, row })
-        });
+    /// All places with their keys.
+    pub fn iter(&self) -> impl Iterator<Item = (KeyHash, Place)> + '_ {
+        let more = self.more.iter().flat_map(|(key, places)| places.iter().map(move |p| (key, p)));
+        self.first.iter().chain(more).map(|(key, place)| (KeyHash::from(*key), *place))
     }
 
-    fn remove_file(&mut self, file: FileId) {
-        self.translate(|place| (place.file != file).then_some(place));
-    }
-
-    fn len(&self) -> u64 {
+    /// Number of places.
+    pub fn len(&self) -> u64 {
         self.first.len() as u64 + self.extra
     }
 
-    fn duplicates(&self) -> u64 {
+    /// Whether it holds nothing.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Places beyond the first of their key.
+    pub fn duplicates(&self) -> u64 {
         self.extra
     }
 
-    fn memory_bytes(&self) -> u64 {
+    /// Bytes of memory.
+    pub fn memory_bytes(&self) -> u64 {
         // A slot is the entry and a control byte; one slot in eight stays free.
         let slots = |capacity: usize| capacity as u64 * 8 / 7;
         let first = slots(self.first.capacity()) * (size_of::<(Packed, Place)>() as u64 + 1);
@@ -211,6 +142,12 @@ impl From<KeyHash> for Packed {
     fn from(key: KeyHash) -> Self {
         let KeyHash(bits) = key;
         Self([bits as u32, (bits >> 32) as u32, (bits >> 64) as u32, (bits >> 96) as u32])
+    }
+}
+
+impl From<Packed> for KeyHash {
+    fn from(Packed(parts): Packed) -> Self {
+        Self(parts.iter().rev().fold(0, |all, part| all << 32 | u128::from(*part)))
     }
 }
 
@@ -251,6 +188,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::index::FileId;
 
     fn place(file: u32, row: u32) -> Place {
         Place { file: FileId(file), row }
@@ -274,7 +212,7 @@ mod tests {
             }
             index.apply(&change);
             if step % 1000 == 999 {
-                index.remove_file(FileId(step % 4));
+                index.retain(|place| place.file != FileId(step % 4));
                 for places in model.values_mut() {
                     places.retain(|p| p.file != FileId(step % 4));
                 }
@@ -285,9 +223,8 @@ mod tests {
 
     fn check(index: &MemoryIndex, model: &BTreeMap<KeyHash, Vec<Place>>) {
         let keys: Vec<_> = model.keys().copied().collect();
-        let (mut all, mut one) = (Vec::new(), Vec::new());
+        let mut all = Vec::new();
         index.lookup_all(&keys, &mut all);
-        index.lookup(&keys, &mut one);
         all.sort_unstable();
         let mut expected: Vec<_> = model
             .values()
@@ -297,9 +234,11 @@ mod tests {
         expected.sort_unstable();
         assert_eq!(all, expected);
         assert_eq!(index.len(), expected.len() as u64);
-        for (found, places) in one.iter().zip(model.values()) {
-            assert_eq!(found.is_some(), !places.is_empty());
-        }
+        let mut places: Vec<_> = index.iter().collect();
+        places.sort_unstable();
+        let mut expected: Vec<_> = expected.iter().map(|(at, place)| (keys[*at], *place)).collect();
+        expected.sort_unstable();
+        assert_eq!(places, expected);
     }
 
     #[test]
