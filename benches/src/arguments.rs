@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use lakeward_testkit::host;
 
+use crate::cases::Reach;
 use crate::profile::Tool;
 use crate::world::Lake;
 use crate::world::server::Product;
@@ -32,6 +33,7 @@ pub(crate) struct Arguments {
     pub(crate) lake: Lake,
     pub(crate) product: Product,
     pub(crate) only: Option<String>,
+    pub(crate) reach: Reach,
     /// `SOURCE-LAKE`: the name of the files.
     pub(crate) title: String,
     pub(crate) out: PathBuf,
@@ -66,19 +68,22 @@ pub(crate) fn parse(args: impl Iterator<Item = String>) -> Result<Act, String> {
     if !(scale > 0.0 && scale <= 100.0) {
         return Err("--scale must be more than 0 and at most 100".to_owned());
     }
-    if let Some(only) = only.as_deref()
-        && only != crate::INSTRUCTIONS
-        && crate::cases::groups(Some(only)).is_empty()
-    {
-        return Err(format!("no case begins with {only}"));
-    }
     let product = Product::named(&source).ok_or(format!("unknown source {source}"))?;
     let into = Lake::named(&lake).ok_or(format!("unknown lake {lake}"))?;
+    let reach =
+        Reach { postgres: matches!(product, Product::Postgres(_)), readable: into != Lake::Null };
+    if let Some(only) = only.as_deref()
+        && only != crate::INSTRUCTIONS
+        && crate::cases::groups(Some(only), reach).is_empty()
+    {
+        return Err(format!("no case of {source} and {lake} begins with {only}"));
+    }
     // the form of an outcome needs no second look
     let rounds = rounds.unwrap_or(if scale < 0.01 { 1 } else { 3 });
     let title = format!("{source}-{lake}");
     let lake = into;
-    let arguments = Arguments { binary, scale, rounds, lake, product, only, title, out, tool };
+    let arguments =
+        Arguments { binary, scale, rounds, lake, product, only, reach, title, out, tool };
     Ok(Act::Measure(Box::new(arguments)))
 }
 

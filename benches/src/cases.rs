@@ -156,10 +156,36 @@ pub(crate) fn by_name(name: &str) -> Option<&'static Case> {
     CASES.iter().find(|case| case.name == name)
 }
 
-/// The groups that measure the cases whose name begins with `only`; all without it.
-pub(crate) fn groups(only: Option<&str>) -> Vec<Group> {
-    let wanted = |case: &&Case| only.is_none_or(|only| case.name.starts_with(only));
-    let chosen: Vec<Group> = CASES.iter().filter(wanted).map(|case| case.group).collect();
+/// What of the cases can be measured with a source and a lake.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reach {
+    /// PostgreSQL's log can be read by raw readers, and its clock can be asked for places.
+    pub(crate) postgres: bool,
+    /// There is something to read afterwards.
+    pub(crate) readable: bool,
+}
+
+impl Reach {
+    /// Whether a case means something here.
+    pub(crate) fn holds(self, case: &Case) -> bool {
+        match case.group {
+            Log => self.postgres || case.name.starts_with("log_changes"),
+            BigTransaction => self.postgres,
+            Fresh | Fresh200 | Commits => self.postgres && self.readable,
+            _ => true,
+        }
+    }
+}
+
+/// The cases whose name begins with `only`, all without it, as far as they can be measured.
+pub(crate) fn chosen(only: Option<&str>, reach: Reach) -> impl Iterator<Item = &'static Case> {
+    let wanted = move |case: &&Case| only.is_none_or(|only| case.name.starts_with(only));
+    CASES.iter().filter(wanted).filter(move |case| reach.holds(case))
+}
+
+/// The groups that measure these cases.
+pub(crate) fn groups(only: Option<&str>, reach: Reach) -> Vec<Group> {
+    let chosen: Vec<Group> = chosen(only, reach).map(|case| case.group).collect();
     Group::ALL.into_iter().filter(|group| chosen.contains(group)).collect()
 }
 
@@ -167,12 +193,23 @@ pub(crate) fn groups(only: Option<&str>) -> Vec<Group> {
 mod tests {
     use super::*;
 
+    const ALL: Reach = Reach { postgres: true, readable: true };
+
     #[test]
     fn a_prefix_chooses_groups() {
-        assert_eq!(groups(Some("load_narrow")), [Group::LoadNarrow]);
-        assert_eq!(groups(Some("fresh")), [Group::Fresh, Group::Fresh200]);
-        assert_eq!(groups(Some("nothing")), []);
-        assert_eq!(groups(None), Group::ALL);
+        assert_eq!(groups(Some("load_narrow"), ALL), [Group::LoadNarrow]);
+        assert_eq!(groups(Some("fresh"), ALL), [Group::Fresh, Group::Fresh200]);
+        assert_eq!(groups(Some("nothing"), ALL), []);
+        assert_eq!(groups(None, ALL), Group::ALL);
+    }
+
+    #[test]
+    fn what_cannot_be_measured_is_not_chosen() {
+        let maria = Reach { postgres: false, readable: true };
+        let names: Vec<&str> = chosen(Some("log_"), maria).map(|case| case.name).collect();
+        assert_eq!(names.len(), 3, "{names:?}");
+        let nowhere = Reach { postgres: true, readable: false };
+        assert_eq!(groups(Some("fresh"), nowhere), []);
     }
 
     #[test]

@@ -33,7 +33,7 @@ use std::time::Instant;
 use lakeward_testkit::Result;
 
 use arguments::{Act, Arguments};
-use cases::CASES;
+use cases::Reach;
 use profile::{Profile, Tool};
 use results::{Outcome, Samples};
 use run::Stage;
@@ -69,7 +69,7 @@ async fn main() -> ExitCode {
 /// Measures, shows and writes. A case that could not be measured makes it fail, when all others have been.
 async fn measured(arguments: Arguments) -> Result<()> {
     let home = tempfile::Builder::new().prefix("lakeward-bench-").tempdir()?;
-    let Arguments { binary, scale, rounds, lake, product, only, title, out, .. } = arguments;
+    let Arguments { binary, scale, rounds, lake, product, only, reach, title, out, .. } = arguments;
     let bench = Bench { binary, scale, rounds, lake, home, profile: None };
     let mut stage = Stage::new(bench, product);
     if only.as_deref() == Some(INSTRUCTIONS) {
@@ -80,7 +80,7 @@ async fn measured(arguments: Arguments) -> Result<()> {
     }
     let mut samples = Samples::default();
     let mut failures = Vec::new();
-    for group in cases::groups(only.as_deref()) {
+    for group in cases::groups(only.as_deref(), reach) {
         let start = Instant::now();
         println!("{group:?}");
         match stage.measure(group).await {
@@ -97,7 +97,7 @@ async fn measured(arguments: Arguments) -> Result<()> {
     fs::write(out.join(format!("{title}.json")), json)?;
     fs::write(out.join(format!("{title}.svg")), plot::svg(&title, &machine, &outcomes))?;
     println!("written: {}", out.join(format!("{title}.{{json,svg}}")).display());
-    failures.extend(unsound(&outcomes, only.as_deref()));
+    failures.extend(unsound(&outcomes, only.as_deref(), reach));
     if failures.is_empty() { Ok(()) } else { Err(failures.join("\n").into()) }
 }
 
@@ -105,12 +105,12 @@ async fn measured(arguments: Arguments) -> Result<()> {
 async fn profiled(arguments: Arguments, tool: Tool) -> Result<()> {
     tool.check()?;
     let home = tempfile::Builder::new().prefix("lakeward-bench-").tempdir()?;
-    let Arguments { binary, scale, lake, product, only, out, .. } = arguments;
+    let Arguments { binary, scale, lake, product, only, reach, out, .. } = arguments;
     fs::create_dir_all(&out)?;
     let profile = Profile { tool, folder: out };
     let bench = Bench { binary, scale, rounds: 1, lake, home, profile: Some(profile.clone()) };
     let mut stage = Stage::new(bench, product);
-    for group in cases::groups(only.as_deref()) {
+    for group in cases::groups(only.as_deref(), reach) {
         stage.measure(group).await?;
     }
     print!("{}", profile.show()?);
@@ -118,8 +118,7 @@ async fn profiled(arguments: Arguments, tool: Tool) -> Result<()> {
 }
 
 /// Cases that were asked for and have no figure, or one that is none.
-fn unsound(outcomes: &[Outcome], only: Option<&str>) -> Vec<String> {
-    let asked = CASES.iter().filter(|case| only.is_none_or(|only| case.name.starts_with(only)));
+fn unsound(outcomes: &[Outcome], only: Option<&str>, reach: Reach) -> Vec<String> {
     let problem = |case: &cases::Case| match outcomes.iter().find(|o| o.case.name == case.name) {
         None => Some(format!("{}: not measured", case.name)),
         Some(outcome) if !outcome.is_sound() => {
@@ -127,5 +126,5 @@ fn unsound(outcomes: &[Outcome], only: Option<&str>) -> Vec<String> {
         }
         Some(_) => None,
     };
-    asked.filter_map(problem).collect()
+    cases::chosen(only, reach).filter_map(problem).collect()
 }

@@ -12,6 +12,9 @@ use crate::flame;
 /// Allocation sites that are shown of a heap.
 const SITES_MAX: usize = 25;
 
+/// How deep a site's callers are shown: each lies one space further in.
+const DEPTH_MAX: usize = 3;
+
 /// Which profiler.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Tool {
@@ -107,7 +110,9 @@ fn peak(text: &str) -> String {
     let Some((_, peak)) = text.split_once("heap_tree=peak\n") else {
         return "  no peak was recorded\n".to_owned();
     };
+    let depth = |line: &&str| line.len() - line.trim_start().len();
     let sites = peak.lines().take_while(|line| !line.starts_with('#'));
+    let sites = sites.filter(|line| depth(line) <= DEPTH_MAX);
     sites.take(SITES_MAX).map(|line| format!("{line}\n")).collect()
 }
 

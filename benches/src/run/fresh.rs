@@ -31,7 +31,7 @@ pub(crate) async fn fresh(
     interval: &str,
     names: [&'static str; 2],
 ) -> Result<Samples> {
-    let window = Duration::from_secs_f64((20.0 * stage.bench.scale).clamp(3.0, 20.0));
+    let window = Duration::from_secs_f64((15.0 * stage.bench.scale).clamp(3.0, 15.0));
     let rounds = stage.bench.rounds;
     let transactions = window.as_millis() as u64 / COMMIT_EVERY.as_millis() as u64;
     let first = stage.take_steps(STEPS * transactions * u64::from(rounds));

@@ -11,17 +11,19 @@ use crate::world::server::{Product, Shape};
 use crate::world::{Bench, Lake, Pipeline, Server};
 
 /// The formats, the cases of their efficiency, and their pipelines' names.
-const FORMATS: [(Lake, &str, &str); 3] = [
-    (Lake::Iceberg2, "log_changes_per_cpu_second_v2", "log_v2"),
-    (Lake::Iceberg3, "log_changes_per_cpu_second_v3", "log_v3"),
-    (Lake::Delta, "log_changes_per_cpu_second_delta", "log_delta"),
+const FORMATS: [(Lake, Option<&str>, &str); 4] = [
+    (Lake::Iceberg2, Some("log_changes_per_cpu_second_v2"), "log_v2"),
+    (Lake::Iceberg3, Some("log_changes_per_cpu_second_v3"), "log_v3"),
+    (Lake::Delta, Some("log_changes_per_cpu_second_delta"), "log_delta"),
+    (Lake::Null, None, "log_null"),
 ];
 
 /// A pipeline that has loaded and waits for the backlog.
 struct Follower {
     pipeline: Pipeline,
     lake: Lake,
-    case: &'static str,
+    /// The case of its efficiency.
+    case: Option<&'static str>,
 }
 
 /// All cases of PostgreSQL's log; of MariaDB's the efficiency of each format.
@@ -30,10 +32,12 @@ pub(crate) async fn log(stage: &mut Stage) -> Result<Samples> {
     let first = stage.take_steps(steps);
     let (bench, server, rows) = stage.with(Shape::Narrow).await?;
     let mut followers = Vec::new();
-    for (lake, case, name) in FORMATS {
+    let formats =
+        FORMATS.into_iter().filter(|(lake, case, _)| case.is_some() || *lake == bench.lake);
+    for (lake, case, name) in formats {
         match loaded(bench, server, name, lake).await {
             Ok(pipeline) => followers.push(Follower { pipeline, lake, case }),
-            Err(error) => println!("  {case}: cannot be measured: {error}"),
+            Err(error) => println!("  {name}: cannot be measured: {error}"),
         }
     }
     let begin = backlog::end(server).await?;
@@ -50,7 +54,9 @@ pub(crate) async fn log(stage: &mut Stage) -> Result<Samples> {
                     follower.pipeline.restore(server).await?;
                     let cost = follower.pipeline.catch_up()?;
                     let value = per(changes as f64, cost.cpu.as_secs_f64());
-                    samples.push_beside(follower.case, value, cost, raw);
+                    if let Some(case) = follower.case {
+                        samples.push_beside(case, value, cost, raw);
+                    }
                 }
             }
         }
@@ -93,7 +99,9 @@ async fn round(
         let cost = follower.pipeline.catch_up()?;
         let server_cpu = server.cpu() - before;
         let efficiency = per(changes, cost.cpu.as_secs_f64());
-        samples.push_beside(follower.case, efficiency, cost, raw.rate());
+        if let Some(case) = follower.case {
+            samples.push_beside(case, efficiency, cost, raw.rate());
+        }
         if follower.lake == bench.lake {
             let rate = per(changes, cost.wall.as_secs_f64());
             let recvlogical = per(changes, theirs.as_secs_f64());

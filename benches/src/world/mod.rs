@@ -45,7 +45,7 @@ impl Lake {
             Self::Iceberg2 => vec![line("type: iceberg"), at],
             Self::Iceberg3 => vec![line("type: iceberg"), at, line("format_version: 3")],
             Self::Delta => vec![line("type: delta"), at],
-            Self::Null => vec![line("type: null"), format!("directory: {warehouse}")],
+            Self::Null => vec![line("type: \"null\""), format!("directory: {warehouse}")],
         }
     }
 }

@@ -7,17 +7,19 @@ use lakeward_core::{Env, Result, Sink, SinkKind, Source, SourceKind};
 use lakeward_delta::Delta;
 use lakeward_engine::spec::{Connector, Located, Raw};
 use lakeward_iceberg::Iceberg;
+use lakeward_sink_null::Null;
+use lakeward_source_generator::Generator;
 use lakeward_source_mysql::MySql;
 use lakeward_source_postgres::Postgres;
 
 /// Every source.
 pub(crate) fn sources() -> Sources {
-    Sources::default().with::<Postgres>().with::<MySql>()
+    Sources::default().with::<Postgres>().with::<MySql>().with::<Generator>()
 }
 
 /// Every sink.
 pub(crate) fn sinks() -> Sinks {
-    Sinks::default().with::<Iceberg>().with::<Delta>()
+    Sinks::default().with::<Iceberg>().with::<Delta>().with::<Null>()
 }
 
 /// A future of an opened connector.

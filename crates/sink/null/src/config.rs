@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Throws every row away and remembers how far it has come. For benchmarks and trials: there is nothing to read afterwards.
+/// Write the type in quotes, `type: "null"`: without them YAML reads it as no value.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {

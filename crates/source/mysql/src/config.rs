@@ -157,7 +157,13 @@ pub struct Settings {
     pub allow_cascades: bool,
     /// Limit of one attempt to connect.
     pub connect_timeout: Duration,
+    /// How often the server says on the connection of the log that it is still there. One that has not for sixty times as
+    /// long is gone.
+    pub heartbeat: Duration,
 }
+
+/// Longer notices a dead server later; shorter wakes both for nothing.
+const HEARTBEAT: Duration = Duration::from_secs(1);
 
 impl Settings {
     /// Fills in names and reads the password.
@@ -182,6 +188,7 @@ impl Settings {
             unrepresentable: config.unrepresentable,
             allow_cascades: config.allow_cascades,
             connect_timeout: config.connect_timeout.0,
+            heartbeat: HEARTBEAT,
         }))
     }
 }

@@ -48,7 +48,7 @@ pub async fn open(
             "the server's log ends before what was followed: it was reset, restored or failed over";
         return Err(gone(WHY, &at).with("server", head));
     }
-    let dump = Dump::open(connection, settings.server_id, &resume).await?;
+    let dump = Dump::open(connection, settings, &resume).await?;
     let fold = Fold::new(World { tables, shared, charsets, flavour, lower_case }, at, resume);
     Ok(Box::new(Log { dump, group: Group::default(), taken: 0, fold, gathering_since: None }))
 }

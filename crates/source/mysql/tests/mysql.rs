@@ -15,6 +15,8 @@ mod chunks;
 mod findings;
 #[path = "mysql/handover.rs"]
 mod handover;
+#[path = "mysql/heartbeats.rs"]
+mod heartbeats;
 #[path = "mysql/load.rs"]
 mod load;
 #[path = "mysql/log.rs"]

@@ -24,6 +24,7 @@ const STATEMENT_BYTES_MAX: usize = 0xFF_FFFF - 1;
 /// A line that is dead in silence is found within minutes; the system's own default is two hours.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
+const QUIT: u8 = 0x01;
 const QUERY: u8 = 0x03;
 const PING: u8 = 0x0E;
 
@@ -34,6 +35,13 @@ pub(crate) struct Conn {
     pub(super) inbox: Inbox,
     /// The number of the next packet, of either side.
     sequence: u8,
+}
+
+impl Drop for Conn {
+    /// Says good-bye: the server otherwise notes a broken connection.
+    fn drop(&mut self) {
+        self.socket.send_last(&[1, 0, 0, 0, QUIT]);
+    }
 }
 
 impl Conn {

@@ -14,12 +14,12 @@ use tokio::time::timeout;
 use super::{Conn, Failure, REFUSED, Refusal, is_end};
 use crate::binlog::Flavour;
 use crate::binlog::event::{CHECKSUM_BYTES, HEADER_BYTES, Header, format_has_checksums};
+use crate::config::Settings;
 use crate::position::GtidSet;
 
-/// How often the server says that it is still there. Longer notices a dead server later; shorter wakes both for nothing.
-const HEARTBEAT: Duration = Duration::from_secs(1);
-/// Who has not even sent a heartbeat for this long is gone. A server that looks for the place in its files is silent too.
-const SILENCE: Duration = Duration::from_secs(60);
+/// Who has not even sent a heartbeat for as long as so many should take is gone. A server that looks for the place in its
+/// files is silent too.
+const HEARTBEATS_MISSED: u32 = 60;
 /// How long the server may wait for us to read: a consumer that holds the log back must not end the connection.
 const WRITE_TIMEOUT_SECONDS: u32 = 30 * 24 * 3600;
 /// Bytes of log that go over at once at most, but for one larger event. More saves nothing; fewer costs a wake-up more
@@ -75,11 +75,16 @@ impl Dump {
     ///
     /// # Errors
     /// `Unreachable`, `Auth`. That the log is gone is told by the first [`next`](Self::next).
-    pub(crate) async fn open(mut conn: Conn, server_id: u32, behind: &GtidSet) -> Result<Self> {
-        ask(&mut conn, server_id, behind).await.map_err(broken)?;
+    pub(crate) async fn open(
+        mut conn: Conn,
+        settings: &Settings,
+        behind: &GtidSet,
+    ) -> Result<Self> {
+        ask(&mut conn, settings, behind).await.map_err(broken)?;
+        let silence = settings.heartbeat.saturating_mul(HEARTBEATS_MISSED);
         conn.expect_many();
         let (send, groups) = mpsc::channel(GROUPS_WAITING);
-        Ok(Self { groups, reader: tokio::spawn(read(conn, send)) })
+        Ok(Self { groups, reader: tokio::spawn(read(conn, silence, send)) })
     }
 
     /// The next events, at least one. Cancel safe.
@@ -114,7 +119,7 @@ impl Dump {
 
 async fn ask(
     conn: &mut Conn,
-    server_id: u32,
+    settings: &Settings,
     behind: &GtidSet,
 ) -> std::result::Result<(), Failure> {
     let flavour = match behind {
@@ -123,17 +128,17 @@ async fn ask(
     };
     conn.run("SET @master_binlog_checksum=@@GLOBAL.binlog_checksum").await?;
     let sets = match flavour {
-        Flavour::MariaDb => ask_mariadb(behind),
-        Flavour::MySql => ask_mysql(),
+        Flavour::MariaDb => ask_mariadb(behind, settings.heartbeat),
+        Flavour::MySql => ask_mysql(settings.heartbeat),
     };
     for set in sets {
         conn.run(&set).await?;
     }
+    let server = settings.server_id.to_le_bytes();
     // No name, user, password, port, rank and master.
-    let registration = [&server_id.to_le_bytes()[..], &[0; 3], &[0; 2], &[0; 4], &[0; 4]].concat();
+    let registration = [&server[..], &[0; 3], &[0; 2], &[0; 4], &[0; 4]].concat();
     conn.command(REGISTER, &registration).await?;
     conn.answer().await?;
-    let server = server_id.to_le_bytes();
     match flavour {
         // From the first byte of any file; no flags; the server finds the file.
         Flavour::MariaDb => conn.command(DUMP, &[&[4, 0, 0, 0, 0, 0], &server[..]].concat()).await,
@@ -146,20 +151,20 @@ async fn ask(
     }
 }
 
-fn ask_mariadb(behind: &GtidSet) -> Vec<String> {
+fn ask_mariadb(behind: &GtidSet, heartbeat: Duration) -> Vec<String> {
     vec![
         // 4: knows global transaction ids; there are no BEGIN statements then.
         "SET @mariadb_slave_capability=4".into(),
         format!("SET @slave_connect_state='{behind}'"),
         "SET @slave_gtid_strict_mode=1".into(),
         "SET @slave_gtid_ignore_duplicates=0".into(),
-        format!("SET @master_heartbeat_period={}", HEARTBEAT.as_nanos()),
+        format!("SET @master_heartbeat_period={}", heartbeat.as_nanos()),
         format!("SET SESSION net_write_timeout={WRITE_TIMEOUT_SECONDS}"),
     ]
 }
 
-fn ask_mysql() -> Vec<String> {
-    let heartbeat = HEARTBEAT.as_nanos();
+fn ask_mysql(heartbeat: Duration) -> Vec<String> {
+    let heartbeat = heartbeat.as_nanos();
     vec![
         format!("SET @source_heartbeat_period={heartbeat}, @master_heartbeat_period={heartbeat}"),
         format!("SET SESSION net_write_timeout={WRITE_TIMEOUT_SECONDS}"),
@@ -183,10 +188,10 @@ fn encoded(set: &GtidSet) -> Vec<u8> {
 }
 
 /// Reads until the connection ends or nobody listens.
-async fn read(mut conn: Conn, send: mpsc::Sender<Result<Group>>) {
+async fn read(mut conn: Conn, silence: Duration, send: mpsc::Sender<Result<Group>>) {
     let mut checksums = false;
     loop {
-        let group = gather(&mut conn, &mut checksums).await;
+        let group = gather(&mut conn, silence, &mut checksums).await;
         let is_last = group.is_err();
         if send.send(group).await.is_err() || is_last {
             return;
@@ -195,8 +200,8 @@ async fn read(mut conn: Conn, send: mpsc::Sender<Result<Group>>) {
 }
 
 /// Waits for an event, and takes what came with it.
-async fn gather(conn: &mut Conn, checksums: &mut bool) -> Result<Group> {
-    let Ok(first) = timeout(SILENCE, conn.place()).await else {
+async fn gather(conn: &mut Conn, silence: Duration, checksums: &mut bool) -> Result<Group> {
+    let Ok(first) = timeout(silence, conn.place()).await else {
         return Err(Error::new(ErrorKind::Unreachable, "the server fell silent"));
     };
     let mut place = first.map_err(broken)?;

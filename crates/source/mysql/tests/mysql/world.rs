@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use lakeward_core::{
     ChangeBatch, ChangeStream, Coverage, Env, ErrorKind, Op, Position, Result, Source, SourceEvent,
-    SourceKind, StartAt, TableSchema,
+    StartAt, TableSchema,
 };
 use lakeward_source_mysql::MySql;
+use lakeward_source_mysql::config::Settings;
 use lakeward_source_mysql::types::render;
 use lakeward_testkit::mariadb::{MariaDb, Version, run};
 use mysql_async::Conn;
@@ -86,6 +87,11 @@ pub async fn source(
     database: &str,
     options: serde_json::Value,
 ) -> Arc<dyn Source> {
+    Arc::new(MySql::new(settings(server, database, options)))
+}
+
+/// The settings of such a source.
+pub fn settings(server: &MariaDb, database: &str, options: serde_json::Value) -> Arc<Settings> {
     let mut config = serde_json::json!({
         "host": server.host(),
         "port": server.port(),
@@ -103,7 +109,7 @@ pub async fn source(
         state_dir: "/nonexistent".into(),
         memory_bytes: 0,
     };
-    MySql::open(serde_json::from_value(config).unwrap(), env).await.unwrap()
+    Settings::new(serde_json::from_value(config).unwrap(), &env).unwrap()
 }
 
 /// An open log.
