@@ -149,7 +149,7 @@ fn kind(path: &Path) -> Kind {
 
 /// `<writer>-g<generation>-c<epoch>-<number>-<random>.parquet`
 fn is_compacted(name: &str) -> bool {
-    let stem = name.rsplitn(4, '-').nth(2).and_then(|part| part.strip_prefix('c'));
+    let stem = name.rsplit('-').nth(2).and_then(|part| part.strip_prefix('c'));
     stem.is_some_and(|epoch| !epoch.is_empty() && epoch.bytes().all(|b| b.is_ascii_digit()))
 }
 

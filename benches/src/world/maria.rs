@@ -1,6 +1,6 @@
 //! MariaDB's spelling of the bench's tables and changes. Every value is a hash of the row's number.
 
-use super::server::{DATABASE, Shape};
+use super::server::{Columns, DATABASE, Shape};
 
 /// As a small production server, without syncing.
 pub(crate) const SETTINGS: &[(&str, &str)] = &[
@@ -86,7 +86,7 @@ fn wide() -> Vec<(String, String, String)> {
     let text = |salt: u32| format!("left(md5(i * {salt}), 4 + {} % 28)", hash(salt));
     let json =
         |salt: u32| format!("json_object('n', {}, 'tags', json_array({}))", hash(salt), text(salt));
-    let kinds: [(usize, &str, &str, &dyn Fn(u32) -> String); 8] = [
+    let kinds: [Columns<'_>; 8] = [
         (40, "n", "int", &|salt| format!("{} % 100000", hash(salt))),
         (20, "large", "bigint", &|salt| format!("{} * 1000", hash(salt))),
         (20, "real_", "double", &|salt| format!("{} / 7", hash(salt))),

@@ -1,7 +1,7 @@
 //! PostgreSQL's spelling of the bench's tables and changes. Every value is a hash of the row's number, so that two runs
 //! make the same data.
 
-use super::server::{DATABASE, Shape};
+use super::server::{Columns, DATABASE, Shape};
 
 /// As a small production server, but without syncing and without background work that would disturb a round.
 pub(crate) const SETTINGS: &[(&str, &str)] = &[
@@ -102,7 +102,7 @@ fn wide() -> Vec<(String, String, String)> {
             text(salt)
         )
     };
-    let kinds: [(usize, &str, &str, &dyn Fn(u32) -> String); 8] = [
+    let kinds: [Columns<'_>; 8] = [
         (40, "n", "int", &|salt| format!("{} % 100000", hash(salt))),
         (20, "large", "bigint", &|salt| format!("{}::bigint * 1000", hash(salt))),
         (20, "real", "float8", &|salt| format!("{}::float8 / 7", hash(salt))),

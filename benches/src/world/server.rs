@@ -36,6 +36,9 @@ impl Shape {
     }
 }
 
+/// Several columns of one kind: how many, the beginning of their names, their type, and the value that a salt makes.
+pub(crate) type Columns<'a> = (usize, &'a str, &'a str, &'a dyn Fn(u32) -> String);
+
 /// Which server is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Product {
