@@ -50,7 +50,7 @@ pub(crate) fn pages(blocks: u64) -> u64 {
 
 /// The block of a key, by the upper half of its hash. Ascending with it.
 pub(crate) fn block_of(high: u64, blocks: u64) -> u64 {
-    (u128::from(high) * u128::from(blocks) >> 64) as u64
+    ((u128::from(high) * u128::from(blocks)) >> 64) as u64
 }
 
 /// The block at a place of a page; `at` is below [`BLOCKS_PER_PAGE`].

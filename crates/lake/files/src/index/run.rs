@@ -210,7 +210,7 @@ impl Run {
 
 /// The first page that may hold a key: the last that begins below it, or the first of all.
 fn page_of(fences: &[u64], high: u64) -> usize {
-    let guess = (u128::from(high) * fences.len() as u128 >> 64) as usize;
+    let guess = ((u128::from(high) * fences.len() as u128) >> 64) as usize;
     let mut reach = 32;
     // Keys are hashes and spread evenly: the guess is close. Where they are not, the window grows.
     loop {
