@@ -12,6 +12,7 @@
     allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests may panic")
 )]
 
+pub mod commits;
 pub mod dialect;
 pub mod host;
 pub mod judge;

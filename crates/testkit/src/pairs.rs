@@ -249,6 +249,25 @@ impl LakeTarget for IcebergFolder {
     }
 }
 
+/// Iceberg tables of format version 3, with deletion vectors.
+pub struct Iceberg3Folder(PathBuf);
+
+impl LakeTarget for Iceberg3Folder {
+    fn title() -> &'static str {
+        "iceberg-3"
+    }
+
+    fn create(home: &Path) -> Result<Iceberg3Folder> {
+        folder(home.join("lake3")).map(Iceberg3Folder)
+    }
+
+    fn lakes(&self) -> Vec<Lake> {
+        let mut lake = Lake { lock: Some(self.0.join("catalog.db")), ..lake("iceberg", &self.0) };
+        lake.definition.push("format_version: 3".to_owned());
+        vec![lake]
+    }
+}
+
 /// Delta tables in a local folder.
 pub struct DeltaFolder(PathBuf);
 

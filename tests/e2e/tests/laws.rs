@@ -23,7 +23,7 @@ use lakeward_testkit::laws::{
     Extent, bad_input, bank, fence, foreign, kill, limits, log, restart, sinks, traps, types,
 };
 use lakeward_testkit::mariadb::{self, MariaDb};
-use lakeward_testkit::pairs::{Both, DeltaFolder, IcebergFolder};
+use lakeward_testkit::pairs::{Both, DeltaFolder, Iceberg3Folder, IcebergFolder};
 use lakeward_testkit::postgres::Postgres;
 use lakeward_testkit::servers;
 use lakeward_testkit::world::SourceServer;
@@ -186,11 +186,11 @@ macro_rules! pair {
 
 /// Both lakes from one log.
 macro_rules! both {
-    ($module:ident, $source:ty, $server:expr, kills: $kills:expr) => {
+    ($module:ident, $source:ty, $server:expr, $iceberg:ty, kills: $kills:expr) => {
         mod $module {
             use super::*;
 
-            type Lake = Both<IcebergFolder, DeltaFolder>;
+            type Lake = Both<$iceberg, DeltaFolder>;
 
             static SERVER: &Shared<$source> = &$server;
 
@@ -223,15 +223,23 @@ pair!(postgres_15_delta, [#[ignore = "its turn is under --full"]], Postgres, POS
 pair!(mariadb_10_11_iceberg, [#[ignore = "its turn is under --full"]], MariaDb, MARIADB_10_11, IcebergFolder, kills: Occurrences::Three, streams: true, restarts: Share::Whole);
 pair!(mariadb_11_8_delta, [#[ignore = "its turn is under --full"]], MariaDb, MARIADB_11_8, DeltaFolder, kills: Occurrences::Three, streams: true, restarts: Share::Whole);
 
-both!(postgres_18_both, Postgres, POSTGRES_18, kills: true);
-both!(mariadb_11_8_both, MariaDb, MARIADB_11_8, kills: false);
+pair!(postgres_18_iceberg_3, [#[ignore = "its turn is under --full"]], Postgres, POSTGRES_18, Iceberg3Folder, kills: Occurrences::Three, streams: true, restarts: Share::Whole);
+pair!(mariadb_11_8_iceberg_3, [#[ignore = "its turn is under --full"]], MariaDb, MARIADB_11_8, Iceberg3Folder, kills: Occurrences::Three, streams: true, restarts: Share::Whole);
+
+both!(postgres_18_both, Postgres, POSTGRES_18, Iceberg3Folder, kills: true);
+both!(mariadb_11_8_both, MariaDb, MARIADB_11_8, IcebergFolder, kills: false);
 
 /// The pairs above that are ignored are counted as one skip each.
 #[test]
 fn pairs_take_turns() {
-    for module in
-        ["postgres_18_iceberg", "postgres_15_delta", "mariadb_10_11_iceberg", "mariadb_11_8_delta"]
-    {
+    for module in [
+        "postgres_18_iceberg",
+        "postgres_15_delta",
+        "mariadb_10_11_iceberg",
+        "mariadb_11_8_delta",
+        "postgres_18_iceberg_3",
+        "mariadb_11_8_iceberg_3",
+    ] {
         its_turn(module, false);
     }
 }
@@ -239,14 +247,16 @@ fn pairs_take_turns() {
 /// Spark with each format's own Java library, once for all pairs: it starts once for each format.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn java_judges() {
-    type Lake = Both<IcebergFolder, DeltaFolder>;
     let mut judge = Judge::start().await.unwrap();
     match judge.spark().await.unwrap() {
         Err(why) => skip("java_judges", &format!("Java judges: {why}")),
         Ok(version) => {
             println!("java_judges: spark {version}");
-            holds(foreign::law::<_, Lake>(POSTGRES_18.get().await.unwrap(), &mut judge).await);
-            holds(foreign::law::<_, Lake>(MARIADB_11_8.get().await.unwrap(), &mut judge).await);
+            let (postgres, mariadb) = (POSTGRES_18.get().await, MARIADB_11_8.get().await);
+            type With3 = Both<Iceberg3Folder, DeltaFolder>;
+            type With2 = Both<IcebergFolder, DeltaFolder>;
+            holds(foreign::law::<_, With3>(postgres.unwrap(), &mut judge).await);
+            holds(foreign::law::<_, With2>(mariadb.unwrap(), &mut judge).await);
         }
     }
 }

@@ -4,7 +4,9 @@
 use std::sync::Arc;
 
 use lakeward_core::{CommitMark, Error, ErrorKind, Result, Slot, TableSchema};
-use lakeward_files::{EpochOptions, EpochWriter, Head, LiveFile, Stem, TableLayout, is_superseded};
+use lakeward_files::{
+    EpochOptions, EpochWriter, Head, LiveFile, Spent, Stem, TableLayout, is_superseded,
+};
 use tokio::task::JoinSet;
 
 use crate::checkpoint;
@@ -48,6 +50,8 @@ pub(crate) struct DeltaTable {
     pub(crate) suspects: Vec<Suspect>,
     /// Grows when the files of `content` are numbered anew: work planned before does not fit any more.
     pub(crate) numbering: u64,
+    /// What commits have spent on the deletes of files.
+    pub(crate) spent: Spent,
     /// The mark that the table had when it was opened.
     opened: Option<CommitMark>,
     /// Expiry has dealt with all versions below this one.
@@ -94,6 +98,7 @@ impl DeltaTable {
             wrote: false,
             suspects: Vec::new(),
             numbering: 0,
+            spent: Spent::default(),
             opened: None,
             expired_to: 0,
             checkpoints: JoinSet::new(),
@@ -235,6 +240,7 @@ impl DeltaTable {
         let store = &self.committer.store;
         let files = content::live(store, &self.committer.folder, state).await?;
         self.numbering += 1;
+        self.spent = Spent::default();
         self.index(files).await
     }
 

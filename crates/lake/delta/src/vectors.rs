@@ -5,7 +5,7 @@
 use bytes::{BufMut as _, Bytes, BytesMut};
 use lakeward_core::{Error, ErrorKind, Result};
 use lakeward_files::{DeletionVector, Origin, Stem, Store};
-use roaring::{RoaringBitmap, RoaringTreemap};
+use roaring::RoaringBitmap;
 use uuid::{Builder, Uuid};
 
 use crate::action::Vector;
@@ -33,15 +33,14 @@ pub(crate) async fn write(
     let mut vectors = Vec::with_capacity(rows.len());
     for rows in rows {
         let offset = content.len();
-        let deleted: RoaringTreemap = rows.iter().map(u64::from).collect();
-        let blob = DeletionVector::encode(&deleted);
+        let blob = DeletionVector::encode(rows);
         content.extend_from_slice(&blob);
         vectors.push(Vector {
             storage_type: "u".into(),
             path_or_inline_dv: encode(id.as_bytes()),
             offset: Some(i32::try_from(offset).map_err(|_| too_large())?),
             size_in_bytes: i32::try_from(blob.len() as u64 - FRAME).map_err(|_| too_large())?,
-            cardinality: i64::try_from(deleted.len()).map_err(|_| too_large())?,
+            cardinality: i64::try_from(rows.len()).map_err(|_| too_large())?,
         });
     }
     let name = file_name("", id);
@@ -58,8 +57,8 @@ pub(crate) async fn write(
 /// # Errors
 /// `Corrupt` naming the file; `Unsupported` when it lies outside the table.
 pub(crate) async fn read(store: &Store, folder: &str, vector: &Vector) -> Result<RoaringBitmap> {
-    let rows = match path(vector)? {
-        None => inline(vector)?,
+    match path(vector)? {
+        None => inline(vector),
         Some(name) => {
             let path = format!("{folder}/{name}");
             let from = u64::try_from(vector.offset.unwrap_or(0)).map_err(|_| corrupt(&path))?;
@@ -70,12 +69,9 @@ pub(crate) async fn read(store: &Store, folder: &str, vector: &Vector) -> Result
             }
             let blobs = store.get_ranges(&path, std::slice::from_ref(&(from..end))).await?;
             let blob = blobs.first().map(Bytes::as_ref).unwrap_or_default();
-            DeletionVector::decode(blob).map_err(|e| e.with("file", &path))?
+            DeletionVector::decode(blob).map_err(|e| e.with("file", &path))
         }
-    };
-    rows.iter()
-        .map(|row| u32::try_from(row).map_err(|_| corrupt(&vector.path_or_inline_dv)))
-        .collect()
+    }
 }
 
 /// The vector's file below the table's folder; `None` when its bytes stand in the log.
@@ -99,7 +95,7 @@ pub(crate) fn path(vector: &Vector) -> Result<Option<String>> {
 }
 
 /// A vector whose bytes stand in the log: as in a file, without length and checksum, filled up to whole words.
-fn inline(vector: &Vector) -> Result<RoaringTreemap> {
+fn inline(vector: &Vector) -> Result<RoaringBitmap> {
     let broken = || corrupt("inline");
     let mut body = decode(&vector.path_or_inline_dv).ok_or_else(broken)?;
     body.truncate(usize::try_from(vector.size_in_bytes).map_err(|_| broken())?);
@@ -229,7 +225,7 @@ mod tests {
             assert_eq!(read(&store, "t", vector).await.unwrap(), *set);
             assert_eq!(vector.cardinality as u64, set.len());
         }
-        let blob = DeletionVector::encode(&[1u64, 3].into_iter().collect());
+        let blob = DeletionVector::encode(&[1, 3].into_iter().collect());
         let mut body = blob[4..blob.len() - 4].to_vec();
         let size_in_bytes = body.len() as i32;
         body.resize(body.len().next_multiple_of(4), 0);

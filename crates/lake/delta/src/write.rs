@@ -227,6 +227,7 @@ impl DeltaTable {
         self.pending = None;
         self.rekeyed = false;
         self.content.publish(&payload.epoch).await;
+        self.spent.count(&self.content, &payload.epoch);
         kill::reached(KillPoint::IndexPublish);
         self.name_files();
         self.checkpoint();

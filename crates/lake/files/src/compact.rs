@@ -1,7 +1,7 @@
 //! Compaction: which files are worth rewriting (pure), the rewriting, and where each row went.
 //!
 //! Deliberately absent: the commit, and when to ask.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use futures::TryStreamExt;
@@ -11,11 +11,12 @@ use roaring::RoaringBitmap;
 use crate::head::{Head, LiveFile};
 use crate::index::{Covered, Directory, FileId, Gathered, Gathering, IndexHome, Place};
 use crate::layout::{Identity, TableLayout};
+use crate::lineage::{self, Lineage};
 use crate::parquet::DataFile;
 use crate::read::{DataFileReader, RowChoice};
 use crate::store::Store;
-use crate::upsert::EpochOptions;
 use crate::upsert::files::{Files, delete_files};
+use crate::upsert::{EpochFiles, EpochOptions};
 
 /// A live file, as planning sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +29,36 @@ pub struct FileState {
     pub deleted: u64,
     /// Size in bytes.
     pub bytes: u64,
+}
+
+/// Bytes that commits have spent on the deletes of live files, as far as this handle knows. A file's deletes stand together,
+/// so that each commit that deletes in it writes all of them again.
+#[derive(Debug, Clone, Default)]
+pub struct Spent(HashMap<FileId, u64>);
+
+impl Spent {
+    /// Counts a commit that stands, after the head took it in.
+    pub fn count(&mut self, head: &Head, epoch: &EpochFiles) {
+        if epoch.truncated {
+            self.0.clear();
+        }
+        for deletes in &epoch.deletes {
+            let file = head.files().get(&deletes.file);
+            *self.0.entry(deletes.file).or_default() +=
+                file.map_or(0, |f| deletes_bytes(f.deleted.len(), f.rows));
+        }
+        self.0.retain(|id, _| head.files().contains_key(id));
+    }
+
+    /// Bytes spent on a file.
+    pub fn on(&self, file: FileId) -> u64 {
+        self.0.get(&file).copied().unwrap_or(0)
+    }
+}
+
+/// What so many deletes of a file take, about: two bytes each, or a bit for each row.
+fn deletes_bytes(deleted: u64, rows: u64) -> u64 {
+    (2 * deleted).min(rows.div_ceil(8))
 }
 
 impl FileState {
@@ -47,6 +78,10 @@ pub struct CompactionPolicy {
     pub deleted_percent: u64,
     /// This many files below half the target are joined.
     pub small_files: usize,
+    /// A file is rewritten when commits have spent this share of its size (in percent) on writing down its deletes, which
+    /// each of them does anew: by then waiting has cost about as much as rewriting. Smaller: cheaper commits and reads,
+    /// more bytes rewritten.
+    pub spent_percent: u64,
     /// At most this many bytes are rewritten at once: it bounds the time a run takes and what a conflict wastes.
     pub input_bytes_max: u64,
     /// Rewrite every file that has a deleted row, and join any two small files.
@@ -59,6 +94,7 @@ impl Default for CompactionPolicy {
             target_file_bytes: 128 << 20,
             deleted_percent: 20,
             small_files: 8,
+            spent_percent: 25,
             input_bytes_max: 1 << 30,
             force: false,
         }
@@ -66,9 +102,11 @@ impl Default for CompactionPolicy {
 }
 
 /// Which files to rewrite together, in their order; empty: nothing is worth it.
-pub fn plan(files: &[FileState], policy: &CompactionPolicy) -> Vec<FileId> {
+pub fn plan(files: &[FileState], spent: &Spent, policy: &CompactionPolicy) -> Vec<FileId> {
+    let costly = |f: &FileState| spent.on(f.id) * 100 >= f.bytes * policy.spent_percent;
     let worn = |f: &&FileState| {
-        f.deleted > 0 && (policy.force || f.deleted * 100 >= f.rows * policy.deleted_percent)
+        let much = || f.deleted * 100 >= f.rows * policy.deleted_percent || costly(f);
+        f.deleted > 0 && (policy.force || much())
     };
     let mut chosen: Vec<&FileState> = files.iter().filter(worn).collect();
     let small: Vec<_> = files
@@ -117,6 +155,8 @@ pub struct Compaction {
     options: EpochOptions,
     index: IndexHome,
     signature: String,
+    /// `None`: the format keeps no lineage of rows.
+    lineage: Option<HashMap<FileId, Lineage>>,
 }
 
 impl Compaction {
@@ -132,7 +172,12 @@ impl Compaction {
         let sources = files.iter().map(source).collect::<Option<Vec<_>>>()?;
         let index = head.index().home().clone();
         let signature = head.index().signature().to_owned();
-        Some(Self { sources, layout, options, index, signature })
+        Some(Self { sources, layout, options, index, signature, lineage: None })
+    }
+
+    /// Lets moved rows keep their lineage. `files` says what rows have that do not carry it themselves.
+    pub fn keep_lineage(&mut self, files: HashMap<FileId, Lineage>) {
+        self.lineage = Some(files);
     }
 
     /// Number of files, and their bytes.
@@ -157,18 +202,27 @@ impl Compaction {
     }
 
     async fn copy(&self, store: &Store, files: &mut Files) -> Result<Compacted> {
+        let layout = match &self.lineage {
+            Some(_) => lineage::carrying(&self.layout)?,
+            None => self.layout.clone(),
+        };
         let mut moves = Moves { sources: BTreeMap::new(), starts: Vec::new() };
         let mut facts = Gathering::new(self.index.clone());
         let mut ordinal = 0u64;
         for (id, source) in &self.sources {
-            let moved =
-                Source { start: ordinal, rows: source.rows, deleted: source.deleted.clone() };
-            moves.sources.insert(*id, moved);
+            let deleted = source.deleted.clone();
+            moves.sources.insert(*id, Source { start: ordinal, rows: source.rows, deleted });
+            let lineage = self.lineage.as_ref().map(|files| files.get(id).copied());
+            let mut numbers = (0..source.rows as u32).filter(|n| !source.deleted.contains(*n));
             let reader = DataFileReader::open(store, &source.path).await?;
             let live = RowChoice::Except(source.deleted.clone());
-            let mut batches = reader.stream(self.layout.nullable_schema(), &live)?;
-            while let Some(rows) = batches.try_next().await? {
-                let place = files.write(&self.layout, &rows).await?;
+            let mut batches = reader.stream(layout.nullable_schema(), &live)?;
+            while let Some(mut rows) = batches.try_next().await? {
+                if let Some(lineage) = lineage {
+                    let unknown = Lineage { first_row: None, sequence: None };
+                    rows = lineage::filled(rows, &mut numbers, lineage.unwrap_or(unknown))?;
+                }
+                let place = files.write(&layout, &rows).await?;
                 if place.file as usize == moves.starts.len() {
                     moves.starts.push(ordinal);
                 }
@@ -299,13 +353,14 @@ mod tests {
             target_file_bytes: 1000,
             deleted_percent: 20,
             small_files: 3,
+            spent_percent: 50,
             input_bytes_max: 5000,
             force: false,
         }
     }
 
     fn ids(files: &[FileState], policy: &CompactionPolicy) -> Vec<u32> {
-        plan(files, policy).into_iter().map(|id| id.0).collect()
+        plan(files, &Spent::default(), policy).into_iter().map(|id| id.0).collect()
     }
 
     #[test]
@@ -313,6 +368,13 @@ mod tests {
         let files = [file(1, 100, 19, 1000), file(2, 100, 20, 1000), file(3, 100, 0, 1000)];
         assert_eq!(ids(&files, &policy()), [2]);
         assert_eq!(ids(&files, &CompactionPolicy { force: true, ..policy() }), [1, 2]);
+    }
+
+    #[test]
+    fn a_file_whose_deletes_cost_as_much_as_rewriting_it_is_rewritten() {
+        let files = [file(1, 100, 1, 1000), file(2, 100, 1, 1000), file(3, 100, 0, 1000)];
+        let spent = Spent([(FileId(1), 499), (FileId(2), 500), (FileId(3), 900)].into());
+        assert_eq!(plan(&files, &spent, &policy()), [FileId(2)]);
     }
 
     #[test]

@@ -104,9 +104,13 @@ pub struct DeletionVector;
 impl DeletionVector {
     const MAGIC: [u8; 4] = [0xD1, 0xD3, 0x39, 0x64];
 
-    /// The blob from its length field to its checksum.
-    pub fn encode(rows: &RoaringTreemap) -> Bytes {
-        let mut blob = vec![0; 4];
+    /// The blob from its length field to its checksum. Runs of neighbours are written as runs.
+    pub fn encode(rows: &RoaringBitmap) -> Bytes {
+        let mut rows = rows.clone();
+        rows.optimize();
+        let rows = RoaringTreemap::from_bitmaps([(0, rows)]);
+        let mut blob = Vec::with_capacity(rows.serialized_size() + 12);
+        blob.extend_from_slice(&[0; 4]);
         blob.extend_from_slice(&Self::MAGIC);
         // Writing to memory does not fail.
         let _ = rows.serialize_into(&mut blob);
@@ -120,20 +124,22 @@ impl DeletionVector {
     /// Reads a blob back.
     ///
     /// # Errors
-    /// `Corrupt` when length, magic, bitmap or checksum are wrong.
-    pub fn decode(blob: &[u8]) -> Result<RoaringTreemap> {
+    /// `Corrupt` when length, magic, bitmap or checksum are wrong, or a row's number leaves 32 bits.
+    pub fn decode(blob: &[u8]) -> Result<RoaringBitmap> {
         Self::parse(blob)
             .ok_or_else(|| Error::new(ErrorKind::Corrupt, "a deletion vector cannot be read"))
     }
 
-    fn parse(blob: &[u8]) -> Option<RoaringTreemap> {
+    fn parse(blob: &[u8]) -> Option<RoaringBitmap> {
         let (length, rest) = blob.split_first_chunk::<4>()?;
         let (body, checksum) = rest.split_last_chunk::<4>()?;
         let sound = u32::from_be_bytes(*length) as usize == body.len()
             && u32::from_be_bytes(*checksum) == crc32fast::hash(body);
         let mut bitmap = body.strip_prefix(&Self::MAGIC)?;
         let rows = RoaringTreemap::deserialize_from(&mut bitmap).ok()?;
-        (sound && bitmap.is_empty()).then_some(rows)
+        let narrow = rows.bitmaps().all(|(high, rows)| high == 0 || rows.is_empty());
+        let low = rows.bitmaps().find(|(high, _)| *high == 0).map(|(_, rows)| rows.clone());
+        (sound && bitmap.is_empty() && narrow).then(|| low.unwrap_or_default())
     }
 }
 
@@ -164,7 +170,8 @@ mod tests {
 
     #[test]
     fn a_vector_comes_back_and_a_damaged_one_does_not() {
-        let rows: RoaringTreemap = (0..70_000).step_by(3).chain([1 << 40]).collect();
+        let rows: RoaringBitmap =
+            (0..70_000).step_by(3).chain(80_000..90_000).chain([1 << 31]).collect();
         let blob = DeletionVector::encode(&rows);
         assert_eq!(DeletionVector::decode(&blob).unwrap(), rows);
         for at in (0..blob.len()).step_by(97).chain([0, 4, blob.len() - 1]) {
@@ -175,6 +182,16 @@ mod tests {
         for length in [0, 3, 8, blob.len() - 1] {
             assert!(DeletionVector::decode(&blob[..length]).is_err());
         }
+    }
+
+    #[test]
+    fn a_row_beyond_32_bits_is_no_row_of_ours() {
+        let rows: RoaringTreemap = [3, 1 << 40].into_iter().collect();
+        let mut body = DeletionVector::MAGIC.to_vec();
+        rows.serialize_into(&mut body).unwrap();
+        let checksum = crc32fast::hash(&body).to_be_bytes();
+        let blob = [&(body.len() as u32).to_be_bytes()[..], &body, &checksum].concat();
+        assert!(DeletionVector::decode(&blob).is_err());
     }
 
     #[tokio::test]

@@ -20,13 +20,14 @@ pub mod head;
 pub mod index;
 pub mod layout;
 pub mod ledger;
+pub mod lineage;
 pub mod orphans;
 pub mod parquet;
 pub mod read;
 pub mod store;
 pub mod upsert;
 
-pub use compact::{Compacted, Compaction, CompactionPolicy, FileState, Moves};
+pub use compact::{Compacted, Compaction, CompactionPolicy, FileState, Moves, Spent};
 pub use deletes::{DeletionVector, PositionDeletes};
 pub use head::{Head, LiveFile};
 pub use index::{
@@ -34,6 +35,7 @@ pub use index::{
 };
 pub use layout::{FIELD_ID, Identity, TableLayout};
 pub use ledger::StoreLedger;
+pub use lineage::Lineage;
 pub use orphans::{Origin, Stem, is_superseded};
 pub use parquet::{Bound, ColumnMetrics, DataFile, FileWriter, WriterOptions};
 pub use read::{DataFileReader, RowChoice};

@@ -115,6 +115,27 @@ impl Store {
         .await
     }
 
+    /// Creates several objects, durably; they cost little more than one. After an error any of them may exist.
+    ///
+    /// # Errors
+    /// As [`create`](Self::create); `Conflict` when an object of one of the names exists already.
+    pub async fn create_all(&self, objects: Vec<(String, Bytes)>) -> Result<()> {
+        for (path, _) in &objects {
+            object_path(path)?;
+        }
+        let Some(root) = self.local.clone() else {
+            let created = objects.iter().map(|(path, content)| async move {
+                let object = object_path(path)?;
+                match self.create_remote(path, &object, content.clone()).await? {
+                    true => Ok(()),
+                    false => Err(taken(path)),
+                }
+            });
+            return futures::future::try_join_all(created).await.map(|_| ());
+        };
+        blocking(move || durable::create_all(&root.join(STAGING), &root, &objects)).await
+    }
+
     async fn create_remote(&self, path: &str, object: &ObjectPath, content: Bytes) -> Result<bool> {
         let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
         match self.objects.put_opts(object, content.into(), options).await {
@@ -198,6 +219,26 @@ impl Store {
         };
         let target = root.join(path);
         blocking(move || durable::remove(&target)).await
+    }
+
+    /// Deletes several objects, durably when it answers; what is not there is fine. `each` is told after every one.
+    /// Goes on after an error and tells the first.
+    ///
+    /// # Errors
+    /// As `put`.
+    pub async fn delete_each(&self, paths: Vec<String>, each: fn()) -> Result<()> {
+        for path in &paths {
+            object_path(path)?;
+        }
+        let Some(root) = self.local.clone() else {
+            let mut outcome = Ok(());
+            for path in &paths {
+                outcome = outcome.and(self.delete(path).await);
+                each();
+            }
+            return outcome;
+        };
+        blocking(move || durable::remove_each(&root, &paths, each)).await
     }
 
     /// Deletes all objects below a folder, and the folder itself where folders exist.
@@ -293,8 +334,7 @@ impl ObjectWriter {
             Target::Local { temporary, target } => {
                 let temporary = temporary.ok_or_else(|| broken(&self.path))?;
                 if !blocking(move || temporary.create_new(&target)).await? {
-                    return Err(Error::new(ErrorKind::Conflict, "an object of this name exists")
-                        .with("path", self.path));
+                    return Err(taken(&self.path));
                 }
             }
             Target::Remote(upload) => {
@@ -303,6 +343,10 @@ impl ObjectWriter {
         }
         Ok(self.bytes)
     }
+}
+
+fn taken(path: &str) -> Error {
+    Error::new(ErrorKind::Conflict, "an object of this name exists").with("path", path)
 }
 
 fn broken(path: &str) -> Error {

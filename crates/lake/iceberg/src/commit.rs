@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use iceberg::io::FileIO;
 use iceberg::spec::{
     FormatVersion, ManifestFile, PartitionSpec, PartitionSpecRef, Schema, Snapshot,
@@ -16,8 +18,9 @@ use lakeward_core::{CommitMark, Error, ErrorKind, Result, Slot, TableId};
 use lakeward_files::{IndexFolders, Stem, Store};
 use uuid::Uuid;
 
+use crate::avro;
 use crate::catalog::{Catalog, Swap};
-use crate::manifests::{self, FileChange, Group, encode_group, encode_list};
+use crate::manifests::{self, FileChange, Group, ListHeader, encode_group, encode_list};
 use crate::metadata::{Contents, LOADING_PROPERTY, Line, ManifestCache, TableHead, path_of};
 use crate::schema::{COLUMNS_PROPERTY, Shape};
 use crate::summary::summary;
@@ -74,21 +77,27 @@ pub(crate) struct Committer {
     pub(crate) metadata_versions: u32,
     /// Where the table's key index may keep files.
     pub(crate) index: IndexFolders,
+    /// The format version of new tables, and the least that an older table gets with its next commit.
+    pub(crate) format: FormatVersion,
 }
 
 /// Table property that names the pipeline and sink that made the table.
 pub(crate) const OWNER_PROPERTY: &str = "lakeward.pipeline";
 
 impl Committer {
+    /// The format version that the next snapshot on `head` has.
+    pub(crate) fn format_of(&self, head: Option<&TableHead>) -> FormatVersion {
+        head.map_or(self.format, |head| head.metadata.format_version().max(self.format))
+    }
+
     /// Commits one snapshot.
     pub(crate) async fn snapshot(
         &self,
         request: Request<'_>,
         cache: &mut ManifestCache,
     ) -> Attempt {
-        let mut written = Vec::new();
-        let built = self.build(&request, cache, &mut written).await;
-        self.finish(request.head, built, written).await
+        let built = self.build(&request, cache).await;
+        self.finish(request.head, built).await
     }
 
     /// Commits a change of metadata alone.
@@ -101,24 +110,21 @@ impl Committer {
         let built = built.map(|built| Built {
             metadata: built.metadata,
             expired: built.expired_metadata_logs.into_iter().map(|log| log.metadata_file).collect(),
+            objects: Vec::new(),
         });
-        self.finish(Some(head), built, Vec::new()).await
+        self.finish(Some(head), built).await
     }
 
-    async fn finish(
-        &self,
-        head: Option<&TableHead>,
-        built: Result<Built>,
-        mut written: Vec<String>,
-    ) -> Attempt {
-        let sent = match built {
+    async fn finish(&self, head: Option<&TableHead>, built: Result<Built>) -> Attempt {
+        let mut written = Vec::new();
+        let outcome = match built {
             Ok(built) => self.send(head, built, &mut written).await,
             Err(error) => Outcome::Failed(error),
         };
-        if matches!(sent, Outcome::Lost | Outcome::Failed(_)) {
+        if matches!(outcome, Outcome::Lost | Outcome::Failed(_)) {
             delete_quietly(&self.store, &written).await;
         }
-        Attempt { outcome: sent, written }
+        Attempt { outcome, written }
     }
 
     async fn send(
@@ -128,15 +134,14 @@ impl Committer {
         written: &mut Vec<String>,
     ) -> Outcome {
         let version = head.and_then(|h| metadata_version(&h.location)).map_or(0, |v| v + 1);
-        let name = format!("metadata/{version:05}-{}.metadata.json", Uuid::new_v4());
+        let name = format!("metadata/{version:05}-{}.gz.metadata.json", Uuid::new_v4());
         let location = format!("{}/{name}", built.metadata.location());
         let written_all = async {
             let path = path_of(&self.store, &location)?;
-            let json = serde_json::to_vec(&built.metadata).map_err(|error| {
-                Error::new(ErrorKind::Bug, "could not write the table's metadata").caused_by(error)
-            })?;
-            written.insert(0, path.clone());
-            create(&self.store, &path, json.into()).await
+            let mut objects = vec![(path, compressed(&built.metadata)?)];
+            objects.extend(built.objects);
+            written.extend(objects.iter().map(|(path, _)| path.clone()));
+            self.store.create_all(objects).await
         };
         if let Err(error) = written_all.await {
             return Outcome::Failed(error.with("table", &self.table));
@@ -162,12 +167,7 @@ impl Committer {
         delete_quietly(&self.store, &paths).await;
     }
 
-    async fn build(
-        &self,
-        request: &Request<'_>,
-        cache: &mut ManifestCache,
-        written: &mut Vec<String>,
-    ) -> Result<Built> {
+    async fn build(&self, request: &Request<'_>, cache: &mut ManifestCache) -> Result<Built> {
         let (base, expired) = self.base(request)?;
         let parent = request.head.and_then(|head| head.snapshot(request.line));
         let contents = match request.head {
@@ -177,28 +177,36 @@ impl Committer {
         let plan = manifests::plan(&contents, request.change, unpartitioned(&base)?.spec_id())?;
         let id = new_snapshot_id(&base);
         let stem = format!("{}/metadata/{}-{id}", base.location(), self.stem(request));
+        let mut objects = Vec::with_capacity(plan.groups.len() + 1);
         let mut manifests = Vec::with_capacity(plan.groups.len() + plan.kept.len());
         for (number, group) in plan.groups.iter().enumerate() {
             let location = format!("{stem}-m{number}.avro");
-            manifests.push(self.write_group(&base, id, group, location, written).await?);
+            manifests.push(self.encode_group(&base, id, group, location, &mut objects).await?);
         }
         manifests.extend(plan.kept);
         let list = format!("{stem}-list.avro");
-        let sequence = base.next_sequence_number();
-        let parent_id = parent.as_ref().map(|p| p.snapshot_id());
-        self.write_list(id, parent_id, sequence, manifests, &list, written).await?;
-        let summary = summary(request, &base, &plan.removed, parent.as_ref().map(|p| p.summary()))?;
+        let header = ListHeader {
+            snapshot: id,
+            parent: parent.as_ref().map(|p| p.snapshot_id()),
+            sequence: base.next_sequence_number(),
+            first_row: (base.format_version() >= FormatVersion::V3).then(|| base.next_row_id()),
+        };
+        let next_row = self.encode_list(header, manifests, &list, &mut objects).await?;
+        let summary = summary(request, &plan.removed, parent.as_ref().map(|p| p.summary()))?;
         let snapshot = Snapshot::builder()
             .with_snapshot_id(id)
-            .with_parent_snapshot_id(parent_id)
-            .with_sequence_number(sequence)
+            .with_parent_snapshot_id(header.parent)
+            .with_sequence_number(header.sequence)
             .with_timestamp_ms(now_ms().max(base.last_updated_ms()))
             .with_manifest_list(list)
             .with_summary(summary)
-            .with_schema_id(base.current_schema_id())
-            .build();
+            .with_schema_id(base.current_schema_id());
+        let snapshot = match (header.first_row, next_row) {
+            (Some(first), Some(next)) => snapshot.with_row_range(first, next - first).build(),
+            _ => snapshot.build(),
+        };
         let built = self.with_snapshot(request, base, snapshot).map_err(metadata_bug)?;
-        Ok(Built { metadata: built, expired })
+        Ok(Built { metadata: built, expired, objects })
     }
 
     /// How the names of manifests begin.
@@ -220,7 +228,9 @@ impl Committer {
                 Some(head.location.clone()),
             )),
         };
-        let mut builder = builder.map_err(metadata_bug)?;
+        let mut builder = builder
+            .and_then(|b| b.upgrade_format_version(self.format_of(request.head)))
+            .map_err(metadata_bug)?;
         if let Some(shape) = request.shape {
             let columns = HashMap::from([(COLUMNS_PROPERTY.to_owned(), shape.property()?)]);
             builder = builder
@@ -252,7 +262,7 @@ impl Committer {
             PartitionSpec::unpartition_spec(),
             SortOrder::unsorted_order(),
             location.to_owned(),
-            FormatVersion::V2,
+            self.format,
             properties.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
         )
     }
@@ -289,60 +299,58 @@ impl Committer {
         Ok(builder.build()?.metadata)
     }
 
-    async fn write_group(
+    async fn encode_group(
         &self,
         base: &TableMetadata,
         snapshot: i64,
         group: &Group,
         location: String,
-        written: &mut Vec<String>,
+        objects: &mut Vec<Object>,
     ) -> Result<ManifestFile> {
         let spec = base.partition_spec_by_id(group.spec).cloned().ok_or_else(|| {
             Error::new(ErrorKind::Corrupt, "a manifest names a partition spec that the table lacks")
                 .with("table", &self.table)
         })?;
         let io = FileIO::new_with_memory();
-        let file =
-            encode_group(&io, base.current_schema(), &spec, snapshot, group, &location).await;
-        let file = file.map_err(metadata_bug)?;
-        self.store_encoded(&io, &location, written).await?;
+        let (version, schema) = (base.format_version(), base.current_schema());
+        let file = encode_group(&io, version, schema, &spec, snapshot, group, &location).await;
+        let mut file = file.map_err(metadata_bug)?;
+        let object = self.encoded(&io, &location).await?;
+        file.manifest_length = object.1.len() as i64;
+        objects.push(object);
         Ok(file)
     }
 
-    async fn write_list(
+    async fn encode_list(
         &self,
-        snapshot: i64,
-        parent: Option<i64>,
-        sequence: i64,
+        header: ListHeader,
         manifests: Vec<ManifestFile>,
         location: &str,
-        written: &mut Vec<String>,
-    ) -> Result<()> {
+        objects: &mut Vec<Object>,
+    ) -> Result<Option<u64>> {
         let io = FileIO::new_with_memory();
-        let encoded = encode_list(&io, snapshot, parent, sequence, manifests, location).await;
-        encoded.map_err(metadata_bug)?;
-        self.store_encoded(&io, location, written).await
+        let next_row = encode_list(&io, header, manifests, location).await.map_err(metadata_bug)?;
+        objects.push(self.encoded(&io, location).await?);
+        Ok(next_row)
     }
 
-    /// What the library wrote into memory goes to the store, durably.
-    async fn store_encoded(
-        &self,
-        io: &FileIO,
-        location: &str,
-        written: &mut Vec<String>,
-    ) -> Result<()> {
+    /// What the library wrote into memory, as an object for the store.
+    async fn encoded(&self, io: &FileIO, location: &str) -> Result<Object> {
         let read = async { io.new_input(location)?.read().await };
-        let bytes = read.await.map_err(metadata_bug)?;
-        let path = path_of(&self.store, location)?;
-        written.push(path.clone());
-        create(&self.store, &path, bytes).await
+        let content = read.await.map_err(metadata_bug)?;
+        Ok((path_of(&self.store, location)?, avro::deflated(content)))
     }
 }
+
+/// A path in the store, and what comes there.
+type Object = (String, Bytes);
 
 struct Built {
     metadata: TableMetadata,
     /// Locations of metadata files that have left the log.
     expired: Vec<String>,
+    /// Manifests and their list.
+    objects: Vec<Object>,
 }
 
 /// The spec under which new files are written.
@@ -379,20 +387,23 @@ fn now_ms() -> i64 {
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
-async fn create(store: &Store, path: &str, content: Bytes) -> Result<()> {
-    if store.create(path, content).await? {
-        return Ok(());
-    }
-    Err(Error::new(ErrorKind::Bug, "a metadata file of this name was there already")
-        .with("file", path))
+/// A metadata file: every version kept and every point that is named stands in it, so that it compresses well.
+fn compressed(metadata: &TableMetadata) -> Result<Bytes> {
+    let failed = |error: Box<dyn std::error::Error + Send + Sync>| {
+        Error::new(ErrorKind::Bug, "could not write the table's metadata").caused_by(error)
+    };
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    serde_json::to_writer(&mut encoder, metadata).map_err(|e| failed(e.into()))?;
+    encoder.finish().map(Bytes::from).map_err(|e| failed(e.into()))
 }
 
 /// Deletes what nothing names. What cannot be deleted costs space, never truth.
 pub(crate) async fn delete_quietly(store: &Store, paths: &[String]) {
-    for path in paths {
-        if let Err(error) = store.delete(path).await {
-            tracing::warn!(file = %path, %error, "could not delete a file that nothing names");
-        }
+    if paths.is_empty() {
+        return;
+    }
+    if let Err(error) = store.delete_each(paths.to_vec(), || ()).await {
+        tracing::warn!(%error, "could not delete a file that nothing names");
     }
 }
 

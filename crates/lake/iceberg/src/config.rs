@@ -1,8 +1,9 @@
 //! The options of an Iceberg sink, parsed once into checked types.
 //!
-//! Deliberately absent: object stores, REST catalogues and format version 3. An option that has no effect yet has no field.
+//! Deliberately absent: object stores and REST catalogues. An option that has no effect yet has no field.
 use std::path::{Path, PathBuf};
 
+use iceberg::spec::FormatVersion;
 use lakeward_core::{Bytes, Period, Problem, Validate};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -18,7 +19,9 @@ pub struct Config {
     /// name. Default `lakeward`; change it when several catalogues share one database.
     #[serde(default = "default_catalog_name")]
     pub catalog_name: String,
-    /// Iceberg format version of new tables. Only 2: deletes are position-delete files, which every reader understands.
+    /// Iceberg format version, 2 or 3. Default 2: deletes are position delete files, which every reader understands. 3: they
+    /// are deletion vectors, cheaper to write and to read, and rows have ids; readers must know version 3. A table of
+    /// version 2 becomes one of version 3 with its next commit; none goes back.
     #[serde(default = "default_format_version")]
     pub format_version: u8,
     /// Data files aim at this size. Default 128MiB; smaller files make updates cheaper to compact, larger ones scans faster.
@@ -54,6 +57,11 @@ fn default_metadata_versions() -> u32 {
 }
 
 impl Config {
+    /// The format version as the library names it.
+    pub(crate) fn format(&self) -> FormatVersion {
+        if self.format_version >= 3 { FormatVersion::V3 } else { FormatVersion::V2 }
+    }
+
     /// The warehouse as a path of this machine.
     pub fn directory(&self) -> PathBuf {
         let path = self.warehouse.strip_prefix("file://").unwrap_or(&self.warehouse);
@@ -77,8 +85,8 @@ impl Validate for Config {
         if self.catalog_name.is_empty() || self.catalog_name.len() > 255 {
             refuse("catalog_name", "write a name of 1 to 255 bytes");
         }
-        if self.format_version != 2 {
-            refuse("format_version", "only format version 2 can be written; leave it out");
+        if !matches!(self.format_version, 2 | 3) {
+            refuse("format_version", "write 2 or 3");
         }
         if self.target_file_size < Bytes(1 << 20) {
             refuse("target_file_size", "write at least 1MiB");
@@ -113,8 +121,9 @@ mod tests {
         };
         assert_eq!(paths(r#"{"warehouse": "s3://b/c"}"#), ["warehouse"]);
         assert_eq!(
-            paths(r#"{"warehouse": "here", "format_version": 3}"#),
+            paths(r#"{"warehouse": "here", "format_version": 4}"#),
             ["warehouse", "format_version"]
         );
+        assert_eq!(paths(r#"{"warehouse": "/here", "format_version": 3}"#), [""; 0]);
     }
 }

@@ -9,7 +9,10 @@ use iceberg::spec::{
 };
 use lakeward_core::{Error, ErrorKind, Result};
 use lakeward_files::deletes::{FILE_PATH_ID, POS_ID};
-use lakeward_files::{Bound, DataFile, Store};
+use lakeward_files::lineage::{LAST_UPDATED_ID, ROW_ID};
+use lakeward_files::{Bound, ColumnMetrics, DataFile, Store};
+
+use crate::puffin::Slice;
 
 /// A data file.
 pub(crate) fn data(store: &Store, file: &DataFile, schema: &Schema, spec: i32) -> Result<Entry> {
@@ -17,7 +20,10 @@ pub(crate) fn data(store: &Store, file: &DataFile, schema: &Schema, spec: i32) -
         Some(Type::Primitive(primitive)) => Some(primitive.clone()),
         _ => None,
     };
-    let mut builder = common(store, file, spec, kind);
+    // The columns of row lineage are none of the table's: nobody prunes by them.
+    let own = file.columns.iter().filter(|c| ![ROW_ID, LAST_UPDATED_ID].contains(&c.field_id));
+    let mut builder = common(store, file, spec);
+    metrics(&mut builder, own, kind);
     let split: Vec<i64> = file.split_offsets.clone();
     builder.content(DataContentType::Data).split_offsets((!split.is_empty()).then_some(split));
     finish(builder)
@@ -35,30 +41,60 @@ pub(crate) fn deletes(
         POS_ID => Some(PrimitiveType::Long),
         _ => None,
     };
-    let mut builder = common(store, file, spec, kind);
+    let mut builder = common(store, file, spec);
+    metrics(&mut builder, file.columns.iter(), kind);
     builder
         .content(DataContentType::PositionDeletes)
         .referenced_data_file(Some(referenced.to_owned()));
     finish(builder)
 }
 
-fn common(
-    store: &Store,
-    file: &DataFile,
+/// One deletion vector of a file of such.
+pub(crate) fn vector(
+    location: &str,
+    file_bytes: u64,
+    slice: Slice,
+    referenced: &str,
+    rows: u64,
     spec: i32,
-    kind: impl Fn(i32) -> Option<PrimitiveType>,
-) -> DataFileBuilder {
-    let columns = || file.columns.iter();
-    let bound = |id: i32, bound: Option<&Bound>| {
-        Datum::try_from_bytes(&encode(bound?), kind(id)?).ok().map(|datum| (id, datum))
-    };
+) -> Result<Entry> {
+    let range = |number: u64| i64::try_from(number).ok();
+    let mut builder = DataFileBuilder::default();
+    builder
+        .content(DataContentType::PositionDeletes)
+        .file_path(location.to_owned())
+        .file_format(DataFileFormat::Puffin)
+        .record_count(rows)
+        .file_size_in_bytes(file_bytes)
+        .partition_spec_id(spec)
+        .referenced_data_file(Some(referenced.to_owned()))
+        .content_offset(range(slice.offset))
+        .content_size_in_bytes(range(slice.bytes));
+    finish(builder)
+}
+
+fn common(store: &Store, file: &DataFile, spec: i32) -> DataFileBuilder {
     let mut builder = DataFileBuilder::default();
     builder
         .file_path(store.url(&file.path))
         .file_format(DataFileFormat::Parquet)
         .record_count(file.rows)
         .file_size_in_bytes(file.bytes)
-        .partition_spec_id(spec)
+        .partition_spec_id(spec);
+    builder
+}
+
+/// Counts and bounds of columns; those of a type that `kind` does not know have no bounds.
+fn metrics<'a>(
+    builder: &mut DataFileBuilder,
+    columns: impl Iterator<Item = &'a ColumnMetrics> + Clone,
+    kind: impl Fn(i32) -> Option<PrimitiveType>,
+) {
+    let columns = || columns.clone();
+    let bound = |id: i32, bound: Option<&Bound>| {
+        Datum::try_from_bytes(&encode(bound?), kind(id)?).ok().map(|datum| (id, datum))
+    };
+    builder
         .column_sizes(columns().map(|c| (c.field_id, c.bytes)).collect())
         .value_counts(columns().map(|c| (c.field_id, c.values)).collect())
         .null_value_counts(columns().filter_map(|c| Some((c.field_id, c.nulls?))).collect())
@@ -73,7 +109,6 @@ fn common(
                 .filter_map(|c| bound(c.field_id, c.upper.as_ref()))
                 .collect::<HashMap<_, _>>(),
         );
-    builder
 }
 
 fn finish(builder: DataFileBuilder) -> Result<Entry> {

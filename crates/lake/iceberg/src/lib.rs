@@ -1,4 +1,4 @@
-//! Iceberg tables (format version 2) as a sink: a local warehouse under a SQLite catalogue that every engine opens.
+//! Iceberg tables (format versions 2 and 3) as a sink: a local warehouse under a SQLite catalogue that every engine opens.
 //!
 //! ```text
 //!  ChangeBatch ─▶ write ─▶ lakeward-files: data files, key index ─▶ stage: delete files
@@ -12,14 +12,18 @@
     allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests may panic")
 )]
 
+mod avro;
 mod catalog;
 mod commit;
 mod config;
 mod datafile;
+mod deletes;
 mod folder;
+mod lineage;
 mod maintain;
 mod manifests;
 mod metadata;
+mod puffin;
 mod schema;
 mod sink;
 mod stage;

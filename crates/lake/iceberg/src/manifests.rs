@@ -1,13 +1,14 @@
 //! Which manifests a new snapshot names: kept ones, rewritten ones, a new one for what came.
 //!
 //! Deliberately absent: storing them. Encoding goes into memory, because the library writes through its own I/O only.
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use iceberg::io::FileIO;
 use iceberg::spec::{
-    DataContentType, DataFile, ManifestContentType, ManifestEntryRef, ManifestFile,
-    ManifestListWriter, ManifestWriterBuilder, PartitionSpec, PartitionSpecRef, SchemaRef,
+    DataContentType, DataFile, FormatVersion, ManifestContentType, ManifestEntry, ManifestEntryRef,
+    ManifestFile, ManifestListWriter, ManifestWriterBuilder, PartitionSpec, PartitionSpecRef,
+    SchemaRef,
 };
 use lakeward_core::{Error, ErrorKind, Result};
 
@@ -23,8 +24,35 @@ const ENTRIES_OF_A_FULL_MANIFEST: usize = 4096;
 pub(crate) struct FileChange {
     /// New data and delete files.
     pub(crate) added: Vec<DataFile>,
-    /// Locations of data and delete files that go. Each must be live.
-    pub(crate) removed: HashSet<String>,
+    /// Data files and deletes that go. Each must be live.
+    pub(crate) removed: Removed,
+}
+
+/// A set of live entries. Deletion vectors share their file, so an entry's place in its file counts too.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Removed(HashMap<String, BTreeSet<Option<i64>>>);
+
+impl Removed {
+    pub(crate) fn insert(&mut self, entry: &ManifestEntry) {
+        let offset = entry.data_file().content_offset();
+        match self.0.get_mut(entry.file_path()) {
+            Some(offsets) => offsets.insert(offset),
+            None => self.0.entry(entry.file_path().to_owned()).or_default().insert(offset),
+        };
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn contains(&self, entry: &ManifestEntry) -> bool {
+        let offset = entry.data_file().content_offset();
+        self.0.get(entry.file_path()).is_some_and(|offsets| offsets.contains(&offset))
+    }
+
+    fn len(&self) -> usize {
+        self.0.values().map(BTreeSet::len).sum()
+    }
 }
 
 /// Entries that one new manifest holds.
@@ -58,7 +86,7 @@ pub(crate) fn plan(contents: &Contents, change: &FileChange, spec: i32) -> Resul
         if !entries.iter().any(|e| e.is_alive()) {
             continue;
         }
-        let gone = |e: &ManifestEntryRef| e.is_alive() && change.removed.contains(e.file_path());
+        let gone = |e: &ManifestEntryRef| e.is_alive() && change.removed.contains(e);
         let small = entries.len() < ENTRIES_OF_A_FULL_MANIFEST && joined[file.content as usize];
         if !small && !entries.iter().any(gone) {
             kept.push(file.clone());
@@ -108,6 +136,7 @@ fn manifest_content(file: &DataFile) -> ManifestContentType {
 /// Writes a group's manifest into memory, under the location that it will have.
 pub(crate) async fn encode_group(
     io: &FileIO,
+    version: FormatVersion,
     schema: &SchemaRef,
     spec: &PartitionSpecRef,
     snapshot: i64,
@@ -121,9 +150,11 @@ pub(crate) async fn encode_group(
         Arc::clone(schema),
         PartitionSpec::clone(spec),
     );
-    let mut writer = match group.content {
-        ManifestContentType::Data => builder.build_v2_data(),
-        ManifestContentType::Deletes => builder.build_v2_deletes(),
+    let mut writer = match (group.content, version) {
+        (ManifestContentType::Data, FormatVersion::V3) => builder.build_v3_data(),
+        (ManifestContentType::Deletes, FormatVersion::V3) => builder.build_v3_deletes(),
+        (ManifestContentType::Data, _) => builder.build_v2_data(),
+        (ManifestContentType::Deletes, _) => builder.build_v2_deletes(),
     };
     for file in &group.added {
         writer.add_file(file.clone(), -1)?;
@@ -146,17 +177,32 @@ pub(crate) async fn encode_group(
     writer.write_manifest_file().await
 }
 
-/// Writes a manifest list into memory, under the location that it will have.
+/// What a manifest list says of its snapshot.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ListHeader {
+    pub(crate) snapshot: i64,
+    pub(crate) parent: Option<i64>,
+    pub(crate) sequence: i64,
+    /// The first row id to give out; `None` before version 3.
+    pub(crate) first_row: Option<u64>,
+}
+
+/// Writes a manifest list into memory, under the location that it will have. Answers the first row id that it did not
+/// give out.
 pub(crate) async fn encode_list(
     io: &FileIO,
-    snapshot: i64,
-    parent: Option<i64>,
-    sequence: i64,
+    header: ListHeader,
     manifests: Vec<ManifestFile>,
     location: &str,
-) -> iceberg::Result<()> {
+) -> iceberg::Result<Option<u64>> {
     let output = io.new_output(location)?.writer().await?;
-    let mut list = ManifestListWriter::v2(output, snapshot, parent, sequence);
+    let ListHeader { snapshot, parent, sequence, first_row } = header;
+    let mut list = match first_row {
+        None => ManifestListWriter::v2(output, snapshot, parent, sequence),
+        Some(_) => ManifestListWriter::v3(output, snapshot, parent, sequence, first_row),
+    };
     list.add_manifests(manifests.into_iter())?;
-    list.close().await
+    let next_row = list.next_row_id();
+    list.close().await?;
+    Ok(next_row)
 }

@@ -15,6 +15,7 @@ use lakeward_core::{CommitMark, Error, ErrorKind, Result, Slot, TableId};
 use lakeward_files::Store;
 
 use crate::catalog::Catalog;
+use crate::lineage;
 
 /// Table property that is `true` while the table's initial load runs.
 pub(crate) const LOADING_PROPERTY: &str = "lakeward.loading";
@@ -49,9 +50,10 @@ pub(crate) struct Loaded {
     pub(crate) entries: Arc<Vec<ManifestEntryRef>>,
 }
 
-/// Entries of manifests read before, by location. A manifest never changes.
+/// Entries of manifests read before, by location and by the first row id that a list gave the manifest: a manifest never
+/// changes, but what its entries inherit does when a table becomes one of version 3.
 #[derive(Debug, Default)]
-pub(crate) struct ManifestCache(HashMap<String, Arc<Vec<ManifestEntryRef>>>);
+pub(crate) struct ManifestCache(HashMap<(String, Option<u64>), Arc<Vec<ManifestEntryRef>>>);
 
 /// A live data file and the delete files that may touch it.
 #[derive(Debug, Clone)]
@@ -80,8 +82,8 @@ impl TableHead {
         let metadata = TableMetadata::read_from(&io, &location).await.map_err(|error| {
             corrupt("the table's metadata file cannot be read", &location, error)
         })?;
-        if metadata.format_version() != FormatVersion::V2 {
-            return Err(Error::new(ErrorKind::Unsupported, "the table is not of format version 2")
+        if metadata.format_version() < FormatVersion::V2 {
+            return Err(Error::new(ErrorKind::Unsupported, "the table is of format version 1")
                 .with("metadata", location)
                 .remedied("`lakeward resync` it under another name, or drop the table"));
         }
@@ -216,7 +218,7 @@ impl ManifestCache {
         let files = manifest_list(store, head, snapshot).await?;
         let cached = &self.0;
         let loads = files.into_iter().map(|file| {
-            let (known, store) = (cached.get(&file.manifest_path).cloned(), store.clone());
+            let (known, store) = (cached.get(&cache_key(&file)).cloned(), store.clone());
             async move {
                 let entries = match known {
                     Some(entries) => entries,
@@ -228,7 +230,7 @@ impl ManifestCache {
         let manifests: Vec<Loaded> =
             stream::iter(loads).buffered(MANIFESTS_AT_ONCE).try_collect().await?;
         for loaded in &manifests {
-            self.0.insert(loaded.file.manifest_path.clone(), Arc::clone(&loaded.entries));
+            self.0.insert(cache_key(&loaded.file), Arc::clone(&loaded.entries));
         }
         Ok(Contents { manifests })
     }
@@ -254,8 +256,12 @@ impl ManifestCache {
     pub(crate) fn retain(&mut self, contents: &Contents) {
         let held: HashSet<&str> =
             contents.manifests.iter().map(|m| m.file.manifest_path.as_str()).collect();
-        self.0.retain(|path, _| held.contains(path.as_str()));
+        self.0.retain(|(path, _), _| held.contains(path.as_str()));
     }
+}
+
+fn cache_key(file: &ManifestFile) -> (String, Option<u64>) {
+    (file.manifest_path.clone(), file.first_row_id)
 }
 
 impl Contents {
@@ -347,7 +353,7 @@ async fn load_manifest(store: &Store, file: &ManifestFile) -> Result<Arc<Vec<Man
         .load_manifest(&io)
         .await
         .map_err(|error| corrupt("a manifest cannot be read", location, error))?;
-    Ok(Arc::new(manifest.into_parts().0))
+    lineage::inherited(file, manifest.into_parts().0).map(Arc::new)
 }
 
 /// The store's path of a location that the table names.

@@ -55,6 +55,7 @@ impl Iceberg {
             writer: orphans::plain(&self.env.writer),
             metadata_versions: self.config.metadata_versions,
             index: IndexFolders::of(&self.env, table),
+            format: self.config.format(),
         }
     }
 
@@ -70,7 +71,10 @@ impl Iceberg {
 impl Sink for Iceberg {
     async fn check(&self) -> Result<CheckReport> {
         let mut report = CheckReport {
-            server: format!("Iceberg format 2, SQLite catalogue {}", self.config.catalog_name),
+            server: format!(
+                "Iceberg format {}, SQLite catalogue {}",
+                self.config.format_version, self.config.catalog_name
+            ),
             findings: Vec::new(),
         };
         if let Err(error) = self.probe().await {

@@ -2,26 +2,18 @@
 //!
 //! A data file has at most one delete file of ours: a new one holds the older deletes too and replaces it in the same
 //! commit, so that no reader opens more than one. Deliberately absent: manifests and the swap.
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::Arc;
-
 use arrow_array::{RecordBatch, RecordBatchOptions, new_null_array};
-use futures::{StreamExt as _, TryStreamExt as _, stream};
-use iceberg::spec::{DataFile as Entry, Schema};
+use iceberg::spec::{FormatVersion, ManifestEntryRef, Schema};
 use lakeward_core::{Error, ErrorKind, Result, Staged, TableSchema};
-use lakeward_files::{EpochFiles, PositionDeletes, Store};
+use lakeward_files::{EpochFiles, Store};
 use roaring::RoaringBitmap;
-use uuid::Uuid;
 
 use crate::commit::{delete_quietly, unpartitioned_id};
-use crate::datafile;
-use crate::manifests::FileChange;
-use crate::metadata::{LiveFile, path_of, referenced};
+use crate::manifests::{FileChange, Removed};
+use crate::metadata::{LiveFile, referenced};
 use crate::schema::Shape;
 use crate::table::{IcebergTable, Suspect};
-
-/// Delete files are read and written this many at a time: each waits for the disk, not for the processor.
-const FILES_AT_ONCE: usize = 8;
+use crate::{datafile, deletes};
 
 /// The sink's own part of [`Staged`].
 pub(crate) struct Payload {
@@ -31,6 +23,8 @@ pub(crate) struct Payload {
     pub(crate) base: Option<i64>,
     /// The shape under which the rows were written.
     pub(crate) shape: Shape,
+    /// The format version for which the deletes were written.
+    pub(crate) format: FormatVersion,
     /// A commit of it was sent whose answer was lost; the head that the last such was built on.
     pub(crate) sent: bool,
     pub(crate) parent: Option<String>,
@@ -50,6 +44,7 @@ impl Payload {
             change: FileChange::default(),
             base: table.base(),
             shape: table.shape.clone(),
+            format: table.format(),
             sent: false,
             parent: None,
             delete_files: Vec::new(),
@@ -71,7 +66,7 @@ impl Payload {
         if !self.sent {
             delete_quietly(&table.committer.store, &std::mem::take(&mut self.delete_files)).await;
         }
-        self.base = table.base();
+        (self.base, self.format) = (table.base(), table.format());
         self.write_deletes(table).await?;
         Ok(self)
     }
@@ -106,19 +101,9 @@ impl Payload {
         let mut change = FileChange { removed: self.removed(table)?, added: vec![] };
         let jobs = self.jobs(table, &schema, spec, &mut change)?;
         let stem = table.stem()?.staged();
-        let writes = jobs.into_iter().map(|(location, rows)| {
-            let (store, path) = (table.committer.store.clone(), delete_file_path(table, &stem));
-            async move {
-                let file = PositionDeletes::write(&store, path.clone(), &location, &rows).await?;
-                Ok::<_, Error>((path, datafile::deletes(&store, &file, &location, spec)?))
-            }
-        });
-        let written: Vec<(String, Entry)> =
-            stream::iter(writes).buffered(FILES_AT_ONCE).try_collect().await?;
-        for (path, entry) in written {
-            self.delete_files.push(path);
-            change.added.push(entry);
-        }
+        let written = deletes::write(table, &stem, spec, jobs).await?;
+        self.delete_files.extend(written.paths);
+        change.added.extend(written.entries);
         self.change = change;
         Ok(())
     }
@@ -150,21 +135,20 @@ impl Payload {
         Ok(jobs)
     }
 
-    fn removed(&self, table: &IcebergTable) -> Result<HashSet<String>> {
+    fn removed(&self, table: &IcebergTable) -> Result<Removed> {
+        let mut removed = Removed::default();
         if self.epoch.truncated {
-            return Ok(everything(&table.files));
+            for file in table.files.values() {
+                removed.insert(&file.entry);
+                file.deletes.iter().for_each(|delete| removed.insert(delete));
+            }
+            return Ok(removed);
         }
-        let mut removed = HashSet::new();
         for deletes in &self.epoch.deletes {
-            removed.extend(own_deletes(live(table, &deletes.path)?));
+            own_deletes(live(table, &deletes.path)?).for_each(|delete| removed.insert(delete));
         }
         Ok(removed)
     }
-}
-
-/// A name for a new delete file.
-pub(crate) fn delete_file_path(table: &IcebergTable, stem: &str) -> String {
-    format!("{}/data/{stem}-deletes-{}.parquet", table.folder, Uuid::new_v4().simple())
 }
 
 fn live<'a>(table: &'a IcebergTable, path: &str) -> Result<&'a LiveFile> {
@@ -174,52 +158,9 @@ fn live<'a>(table: &'a IcebergTable, path: &str) -> Result<&'a LiveFile> {
     })
 }
 
-/// Locations of all live files and their deletes.
-pub(crate) fn everything(files: &HashMap<String, LiveFile>) -> HashSet<String> {
-    let of = |file: &LiveFile| {
-        let deletes: Vec<String> = file.deletes.iter().map(|d| d.file_path().to_owned()).collect();
-        deletes.into_iter().chain([file.entry.file_path().to_owned()])
-    };
-    files.values().flat_map(of).collect()
-}
-
-/// Locations of the delete files that are about this data file alone.
-pub(crate) fn own_deletes(file: &LiveFile) -> impl Iterator<Item = String> + '_ {
-    file.deletes.iter().filter(|d| referenced(d).is_some()).map(|d| d.file_path().to_owned())
-}
-
-/// Live files with their deleted rows, as the key index is built from them. Ordered by path: the same lake gives the
-/// same order.
-pub(crate) async fn live_rows(
-    store: &Store,
-    files: &HashMap<String, LiveFile>,
-) -> Result<Vec<lakeward_files::LiveFile>> {
-    let locations: HashSet<String> =
-        files.values().flat_map(|f| f.deletes.iter().map(|d| d.file_path().to_owned())).collect();
-    let reads = locations.into_iter().map(|location| {
-        let store = store.clone();
-        async move {
-            let deleted = PositionDeletes::read(&store, &path_of(&store, &location)?).await?;
-            Ok::<_, Error>((location, deleted))
-        }
-    });
-    let deletes: HashMap<String, BTreeMap<String, RoaringBitmap>> =
-        stream::iter(reads).buffer_unordered(FILES_AT_ONCE).try_collect().await?;
-    let mut live: Vec<_> = files
-        .iter()
-        .map(|(path, file)| {
-            let of = |delete: &str| deletes.get(delete)?.get(file.entry.file_path());
-            let rows = file.deletes.iter().filter_map(|d| of(d.file_path()));
-            lakeward_files::LiveFile {
-                path: Arc::from(path.as_str()),
-                rows: file.entry.record_count(),
-                bytes: file.entry.file_size_in_bytes(),
-                deleted: rows.fold(RoaringBitmap::new(), |all, rows| all | rows),
-            }
-        })
-        .collect();
-    live.sort_by(|a, b| a.path.cmp(&b.path));
-    Ok(live)
+/// The deletes that are about this data file alone.
+pub(crate) fn own_deletes(file: &LiveFile) -> impl Iterator<Item = &ManifestEntryRef> {
+    file.deletes.iter().filter(|d| referenced(d).is_some())
 }
 
 /// The keys of rows of the lake, with the columns and types of the source's schema; other columns NULL.

@@ -4,14 +4,15 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use iceberg::spec::FormatVersion;
 use lakeward_core::{CommitMark, Error, ErrorKind, Result, Slot, TableSchema};
-use lakeward_files::{EpochOptions, EpochWriter, Head, Identity, Stem, TableLayout};
+use lakeward_files::{EpochOptions, EpochWriter, Head, Identity, Spent, Stem, TableLayout};
 
 use crate::commit::{Committer, OWNER_PROPERTY, delete_quietly};
-use crate::folder;
+use crate::maintain::Waiting;
 use crate::metadata::{Line, LiveFile, ManifestCache, TableHead, path_of};
 use crate::schema::Shape;
-use crate::stage;
+use crate::{deletes, folder};
 
 /// Rows are held back up to this many bytes before they are written: enough for the changes of a hot row to meet,
 /// little against the smallest memory cap.
@@ -46,6 +47,10 @@ pub(crate) struct IcebergTable {
     pub(crate) suspects: Vec<Suspect>,
     /// Grows when the files of `content` are numbered anew: work planned before does not fit any more.
     pub(crate) numbering: u64,
+    /// What commits have spent on the deletes of files.
+    pub(crate) spent: Spent,
+    /// Lists of expired files whose readers may still be at it.
+    pub(crate) waiting: Vec<Waiting>,
     /// Interrupted expiries were looked for.
     pub(crate) swept: bool,
     /// Files that ended writers left were looked for.
@@ -106,6 +111,8 @@ impl IcebergTable {
             wrote: false,
             suspects: Vec::new(),
             numbering: 0,
+            spent: Spent::default(),
+            waiting: Vec::new(),
             swept: false,
             looked_for_orphans: false,
             opened: None,
@@ -202,8 +209,9 @@ impl IcebergTable {
 
     /// Brings the key index in step with the live files; reads the key columns of those that it lacks.
     pub(crate) async fn reindex(&mut self) -> Result<()> {
-        let files = stage::live_rows(&self.committer.store, &self.files).await?;
+        let files = deletes::live_rows(&self.committer.store, &self.files).await?;
         self.numbering += 1;
+        self.spent = Spent::default();
         let home = self.committer.index.home(self.line.0);
         self.content =
             Head::rebuild(&self.committer.store, self.writer.layout(), files, &home).await?;
@@ -231,6 +239,11 @@ impl IcebergTable {
 
     pub(crate) fn mark(&self) -> Result<Option<CommitMark>> {
         self.head.as_ref().map_or(Ok(None), |head| head.mark(self.line))
+    }
+
+    /// The format version that the next commit has.
+    pub(crate) fn format(&self) -> FormatVersion {
+        self.committer.format_of(self.head.as_ref())
     }
 
     pub(crate) fn base(&self) -> Option<i64> {

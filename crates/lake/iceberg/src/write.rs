@@ -159,7 +159,8 @@ impl IcebergTable {
         permit: &CommitPermit,
     ) -> Result<Option<Outcome>> {
         self.refresh().await?;
-        if payload.base != self.base() || payload.shape != self.shape {
+        let same = payload.base == self.base() && payload.format == self.format();
+        if !same || payload.shape != self.shape {
             return Ok(None);
         }
         let landed = match &self.head {
@@ -200,6 +201,7 @@ impl IcebergTable {
         self.pending = None;
         self.rekeyed = false;
         self.content.publish(&payload.epoch).await;
+        self.spent.count(&self.content, &payload.epoch);
         kill::reached(KillPoint::IndexPublish);
         self.advance(head).await
     }

@@ -1,4 +1,4 @@
-//! The sink against foreign readers: what PyIceberg and DuckDB read is what was written, whatever happened in between.
+//! The sink, writing format version 2, against foreign readers: what PyIceberg and DuckDB read is what was written, whatever happened in between.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -27,3 +27,6 @@ mod rows;
 mod support;
 #[path = "iceberg/upkeep.rs"]
 mod upkeep;
+
+/// The format version that the tables get.
+const FORMAT_VERSION: u8 = 2;

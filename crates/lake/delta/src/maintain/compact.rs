@@ -33,7 +33,7 @@ pub(super) fn plan(table: &DeltaTable, policy: &UpkeepPolicy) -> Option<Work> {
         force: policy.force_compact,
         ..CompactionPolicy::default()
     };
-    let chosen = compact::plan(&table.content.file_states(), &rules);
+    let chosen = compact::plan(&table.content.file_states(), &table.spent, &rules);
     if chosen.is_empty() {
         return None;
     }

@@ -2,11 +2,13 @@
 //! the folder.
 //!
 //! Everything here blocks. Deliberately absent: what to do about an error.
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind as Io, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bytes::Bytes;
 use lakeward_core::{Error, ErrorKind, Result};
 
 /// Temporary files older than this belong to a writer that died. A living one touches its file far more often.
@@ -37,6 +39,12 @@ impl Temporary {
 
     /// Gives the file its name unless the name is taken.
     pub(super) fn create_new(self, target: &Path) -> Result<bool> {
+        Ok(self.link(target)?
+            && sync_parent(target).map(|()| true).map_err(|e| unknown(target, e))?)
+    }
+
+    /// As `create_new`, but the name may not be durable yet.
+    fn link(self, target: &Path) -> Result<bool> {
         let failed = |e| io_error("create a file", target, e);
         self.file.sync_all().map_err(failed)?;
         let linked = match fs::hard_link(&self.path, target) {
@@ -46,10 +54,9 @@ impl Temporary {
             linked => linked,
         };
         match linked {
-            Err(e) if e.kind() == Io::AlreadyExists => return Ok(false),
-            linked => linked.map_err(failed)?,
+            Err(e) if e.kind() == Io::AlreadyExists => Ok(false),
+            linked => linked.map_err(failed).map(|()| true),
         }
-        sync_parent(target).map(|()| true).map_err(|e| unknown(target, e))
     }
 
     /// Gives the file its name, in place of what had it.
@@ -102,6 +109,39 @@ fn sync_parent(path: &Path) -> io::Result<()> {
         _ => Path::new("."),
     };
     File::open(parent)?.sync_all()
+}
+
+/// Creates files below `root`. Each folder is synced once, after the last.
+pub(super) fn create_all(staging: &Path, root: &Path, files: &[(String, Bytes)]) -> Result<()> {
+    let mut folders: BTreeMap<PathBuf, PathBuf> = BTreeMap::new();
+    for (path, content) in files {
+        let target = root.join(path);
+        let mut temporary = Temporary::create(staging)?;
+        temporary.write(content)?;
+        if !temporary.link(&target)? {
+            return Err(super::taken(path));
+        }
+        folders.insert(target.parent().map(Path::to_owned).unwrap_or_default(), target);
+    }
+    folders.values().try_for_each(|file| sync_parent(file).map_err(|e| unknown(file, e)))
+}
+
+/// Removes files below `root`; goes on after an error. Each folder is synced once, after the last.
+pub(super) fn remove_each(root: &Path, files: &[String], each: fn()) -> Result<()> {
+    let mut outcome = Ok(());
+    let mut folders: BTreeMap<PathBuf, PathBuf> = BTreeMap::new();
+    for target in files.iter().map(|path| root.join(path)) {
+        match fs::remove_file(&target) {
+            Ok(()) => {
+                folders.insert(target.parent().map(Path::to_owned).unwrap_or_default(), target);
+            }
+            Err(e) if e.kind() == Io::NotFound => {}
+            Err(e) => outcome = outcome.and(Err(io_error("delete a file", &target, e))),
+        }
+        each();
+    }
+    let synced = |file: &PathBuf| sync_parent(file).map_err(|e| io_error("delete a file", file, e));
+    outcome.and(folders.values().try_for_each(synced))
 }
 
 pub(super) fn remove(path: &Path) -> Result<()> {

@@ -15,7 +15,7 @@ use lakeward_core::{
 
 use super::random::Random;
 use super::*;
-use crate::compact::{Compacted, Compaction, CompactionPolicy, plan};
+use crate::compact::{Compacted, Compaction, CompactionPolicy, Spent, plan};
 use crate::head::Head;
 use crate::index::{IndexHome, IndexLimits};
 use crate::layout::{FIELD_ID, Identity, TableLayout};
@@ -238,7 +238,7 @@ impl World {
 
     async fn begin_compaction(&mut self, random: &mut Random) {
         let policy = CompactionPolicy { force: true, ..CompactionPolicy::default() };
-        let mut chosen = plan(&self.head.file_states(), &policy);
+        let mut chosen = plan(&self.head.file_states(), &Spent::default(), &policy);
         chosen.truncate(1 + random.below(5) as usize);
         if chosen.is_empty() || self.running.is_some() {
             return;

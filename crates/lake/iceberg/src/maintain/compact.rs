@@ -1,21 +1,17 @@
 //! Compaction: rows of worn and small files move into new ones; deletes that came meanwhile move with them.
-use std::collections::HashSet;
-
 use async_trait::async_trait;
-use iceberg::spec::DataFile as Entry;
+use iceberg::spec::FormatVersion;
 use lakeward_core::kill::{self, KillPoint};
 use lakeward_core::{Result, Upkeep, UpkeepDone, UpkeepOutcome, UpkeepPolicy};
-use lakeward_files::{
-    Compacted, Compaction, CompactionPolicy, PositionDeletes, Store, compact, is_superseded,
-};
+use lakeward_files::{Compacted, Compaction, CompactionPolicy, Store, compact, is_superseded};
 use roaring::RoaringBitmap;
 
 use super::ATTEMPTS;
 use crate::commit::{Outcome, Request, delete_quietly, unpartitioned_id};
-use crate::datafile;
 use crate::manifests::FileChange;
-use crate::stage::{delete_file_path, own_deletes};
+use crate::stage::own_deletes;
 use crate::table::{IcebergTable, Suspect};
+use crate::{datafile, deletes, lineage};
 
 /// A planned compaction.
 pub(super) struct Work {
@@ -42,14 +38,17 @@ pub(super) fn plan(table: &IcebergTable, policy: &UpkeepPolicy) -> Option<Work> 
         force: policy.force_compact,
         ..CompactionPolicy::default()
     };
-    let chosen = compact::plan(&table.content.file_states(), &rules);
+    let chosen = compact::plan(&table.content.file_states(), &table.spent, &rules);
     if chosen.is_empty() {
         return None;
     }
     let mut options = table.options();
     options.stem = table.stem().ok()?.compacted();
     options.target_file_bytes = policy.target_file_bytes;
-    let compaction = Compaction::new(&table.content, &chosen, table.layout().clone(), options)?;
+    let mut compaction = Compaction::new(&table.content, &chosen, table.layout().clone(), options)?;
+    if table.format() >= FormatVersion::V3 {
+        compaction.keep_lineage(lineage::of_files(table));
+    }
     Some(Work {
         compaction,
         store: table.committer.store.clone(),
@@ -165,24 +164,21 @@ async fn change(
     let schema = table.shape.schema()?;
     let spec = table.head.as_ref().map_or(Ok(0), |head| unpartitioned_id(&head.metadata))?;
     let stem = table.stem()?.compacted();
-    let mut paths = Vec::new();
-    let mut added: Vec<Entry> = Vec::new();
-    for (file, deleted) in compacted.files.iter().zip(late) {
-        added.push(datafile::data(store, file, &schema, spec)?);
-        if !deleted.is_empty() {
-            let path = delete_file_path(table, &stem);
-            let location = store.url(&file.path);
-            let written = PositionDeletes::write(store, path.clone(), &location, deleted).await?;
-            added.push(datafile::deletes(store, &written, &location, spec)?);
-            paths.push(path);
+    let mut change = FileChange::default();
+    let mut deleted = Vec::new();
+    for (file, late) in compacted.files.iter().zip(late) {
+        change.added.push(datafile::data(store, file, &schema, spec)?);
+        if !late.is_empty() {
+            deleted.push((store.url(&file.path), late.clone()));
         }
     }
-    let mut removed = HashSet::new();
+    let written = deletes::write(table, &stem, spec, deleted).await?;
+    change.added.extend(written.entries);
     for file in compacted.sources.iter().filter_map(|(_, path)| table.files.get(path.as_ref())) {
-        removed.insert(file.entry.file_path().to_owned());
-        removed.extend(own_deletes(file));
+        change.removed.insert(&file.entry);
+        own_deletes(file).for_each(|delete| change.removed.insert(delete));
     }
-    Ok((FileChange { added, removed }, paths))
+    Ok((change, written.paths))
 }
 
 fn told(compacted: &Compacted) -> String {

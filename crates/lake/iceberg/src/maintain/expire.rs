@@ -2,6 +2,9 @@
 //!
 //! The list of those files is written beside the metadata before the commit, so that a crash in between loses nothing:
 //! the next handle finishes it. A file that a kept snapshot or a branch reaches is never on a list.
+//!
+//! Of young snapshots the newest stay, and one for each part of the retention. Rows and deletes that only the others name
+//! stay on disk until the retention is over, for readers who are still at it; a reader has read its manifests by then.
 use std::collections::HashSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -23,6 +26,13 @@ use crate::table::IcebergTable;
 /// Unforced, expiry waits until this many snapshots may go: each run rewrites the metadata and walks all manifests.
 const SNAPSHOTS_WORTH_EXPIRING: usize = 32;
 
+/// So many of the newest snapshots stay whatever comes: as many as a reader may take to find its manifests. More make each
+/// commit's metadata larger.
+const NEWEST_KEPT: usize = 100;
+
+/// Of older snapshots one stays for each of so many parts of the retention.
+const PARTS_OF_RETENTION: u32 = 15;
+
 /// End of the names of lists of files to delete.
 const LIST_SUFFIX: &str = ".expired.json";
 
@@ -32,6 +42,7 @@ pub(super) struct Work {
     store: Store,
     table: String,
     snapshots: Vec<i64>,
+    retain: Duration,
 }
 
 /// A finished expiry that waits for its commit.
@@ -47,6 +58,18 @@ struct List {
     planned_on: u64,
     /// Paths in the store.
     files: Vec<String>,
+    /// Paths of files that go later, when the readers of young snapshots are done.
+    #[serde(default)]
+    later: Vec<String>,
+    /// When, in milliseconds since 1970-01-01.
+    #[serde(default)]
+    later_from_ms: u64,
+}
+
+/// A list whose later files wait.
+pub(crate) struct Waiting {
+    path: String,
+    from_ms: u64,
 }
 
 /// Which snapshots may go now, if it is worth it.
@@ -73,19 +96,37 @@ pub(super) fn plan(table: &IcebergTable, policy: &UpkeepPolicy) -> Result<Option
         store: table.committer.store.clone(),
         table: table.committer.table.to_string(),
         snapshots,
+        retain: policy.retain,
     }))
 }
 
 /// Snapshots that must stay whether referenced or not: named by the policy or by a mark, current, or young.
 fn kept(metadata: &TableMetadata, policy: &UpkeepPolicy, now: Duration) -> HashSet<i64> {
-    let oldest_ms =
-        i64::try_from(now.saturating_sub(policy.retain).as_millis()).unwrap_or(i64::MAX);
-    let young =
-        metadata.snapshots().filter(|s| s.timestamp_ms() > oldest_ms).map(|s| s.snapshot_id());
+    let oldest_ms = began_ms(now, policy.retain);
+    let young = metadata.snapshots().filter(|s| s.timestamp_ms() > oldest_ms);
+    let mut young: Vec<&SnapshotRef> = young.collect();
+    young.sort_unstable_by_key(|s| std::cmp::Reverse(s.sequence_number()));
+    let young: Vec<(i64, i64)> =
+        young.iter().map(|s| (s.snapshot_id(), s.timestamp_ms())).collect();
+    let young = thinned(&young, policy.retain);
     let named = policy.keep.iter().filter_map(|version| version.0.parse().ok());
     let marks = metadata.properties().iter().filter(|(key, _)| is_mark_snapshot(key));
     let marked = marks.filter_map(|(_, id)| id.parse().ok());
-    young.chain(named).chain(marked).chain(metadata.current_snapshot_id()).collect()
+    young.into_iter().chain(named).chain(marked).chain(metadata.current_snapshot_id()).collect()
+}
+
+/// When a retention that ends now began.
+fn began_ms(now: Duration, retain: Duration) -> i64 {
+    i64::try_from(now.saturating_sub(retain).as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Which of the young snapshots stay: ids and times, the newest first.
+fn thinned(young: &[(i64, i64)], retain: Duration) -> Vec<i64> {
+    let part = i64::try_from((retain / PARTS_OF_RETENTION).as_millis()).unwrap_or(i64::MAX).max(1);
+    let (newest, older) = young.split_at(young.len().min(NEWEST_KEPT));
+    let mut parts = HashSet::new();
+    let of_parts = older.iter().filter(|(_, at)| parts.insert(at.div_euclid(part)));
+    newest.iter().chain(of_parts).map(|(id, _)| *id).collect()
 }
 
 fn is_mark_snapshot(property: &str) -> bool {
@@ -117,11 +158,24 @@ impl Upkeep for Work {
         only_telling(&mut staying, &going);
         let mut cache = ManifestCache::default();
         let kept = cache.reached(&self.store, &self.head, staying.into_iter()).await?;
-        let lost = cache.reached(&self.store, &self.head, going.into_iter()).await?;
-        let files =
-            lost.difference(&kept).filter_map(|location| self.store.path_of(location)).collect();
-        let planned_on = metadata_version(&self.head.location).unwrap_or(0);
-        let list = List { snapshots: self.snapshots, planned_on, files };
+        let lost = cache.reached(&self.store, &self.head, going.iter().copied()).await?;
+        let began = began_ms(now(), self.retain);
+        let young = going.iter().copied().filter(|s| s.timestamp_ms() > began);
+        let read = cache.reached(&self.store, &self.head, young).await?;
+        let metadata = format!("{}/metadata/", self.head.metadata.location());
+        let waits =
+            |location: &&String| read.contains(*location) && !location.starts_with(&metadata);
+        let (later, files): (Vec<&String>, Vec<&String>) = lost.difference(&kept).partition(waits);
+        let paths = |locations: Vec<&String>| {
+            locations.into_iter().filter_map(|location| self.store.path_of(location)).collect()
+        };
+        let list = List {
+            files: paths(files),
+            later: paths(later),
+            later_from_ms: u64::try_from((now() + self.retain).as_millis()).unwrap_or(u64::MAX),
+            planned_on: metadata_version(&self.head.location).unwrap_or(0),
+            snapshots: self.snapshots,
+        };
         Ok(super::finished(super::Done::Expiry(Done { list })))
     }
 }
@@ -167,12 +221,10 @@ pub(super) async fn commit(table: &mut IcebergTable, done: Done) -> Result<Upkee
                 kill::reached(KillPoint::ExpireCommit);
                 table.settle(&head).await;
                 table.head = Some(head);
-                let deleted = delete(&store, &done.list, &list_path).await?;
+                let snapshots = done.list.snapshots.len();
+                let deleted = delete(table, done.list, list_path).await?;
                 sweep_metadata(table).await?;
-                let told = format!(
-                    "expired {} snapshots, deleted {deleted} files",
-                    done.list.snapshots.len()
-                );
+                let told = format!("expired {snapshots} snapshots, deleted {deleted} files");
                 return Ok(UpkeepOutcome::Done(told));
             }
             Outcome::Lost => {}
@@ -187,13 +239,47 @@ pub(super) async fn commit(table: &mut IcebergTable, done: Done) -> Result<Upkee
     Ok(UpkeepOutcome::Dropped("the table changed meanwhile".into()))
 }
 
-async fn delete(store: &Store, list: &List, list_path: &str) -> Result<usize> {
-    for file in &list.files {
-        store.delete(file).await?;
-        kill::reached(KillPoint::ExpireFileDelete);
+/// Deletes what a committed list names and what nobody reads any more; the rest waits.
+async fn delete(table: &mut IcebergTable, list: List, path: String) -> Result<usize> {
+    let store = table.committer.store.clone();
+    let each = || kill::reached(KillPoint::ExpireFileDelete);
+    let mut deleted = list.files.len();
+    store.delete_each(list.files, each).await?;
+    if Duration::from_millis(list.later_from_ms) > now() && !list.later.is_empty() {
+        table.waiting.push(Waiting { path, from_ms: list.later_from_ms });
+        return Ok(deleted);
     }
-    store.delete(list_path).await?;
-    Ok(list.files.len())
+    let later: Vec<String> =
+        list.later.into_iter().filter(|file| !table.files.contains_key(file)).collect();
+    deleted += later.len();
+    store.delete_each(later, each).await?;
+    store.delete(&path).await?;
+    Ok(deleted)
+}
+
+/// Deletes the later files of lists whose time has come.
+pub(super) async fn delete_waiting(table: &mut IcebergTable) -> Result<()> {
+    let is_due = |waiting: &Waiting| Duration::from_millis(waiting.from_ms) <= now();
+    let (due, still) = std::mem::take(&mut table.waiting).into_iter().partition(is_due);
+    table.waiting = still;
+    let due: Vec<Waiting> = due;
+    for waiting in due {
+        let store = table.committer.store.clone();
+        if let Some(list) = read_list(&store, &waiting.path).await? {
+            delete(table, list, waiting.path).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn read_list(store: &Store, path: &str) -> Result<Option<List>> {
+    let Some(bytes) = store.get(path).await? else { return Ok(None) };
+    serde_json::from_slice(&bytes).map(Some).map_err(|error| {
+        Error::new(ErrorKind::Corrupt, "a list of expired files cannot be read")
+            .with("file", path)
+            .remedied("delete that file; the files that it names stay on disk")
+            .caused_by(error)
+    })
 }
 
 /// Finishes what a crash interrupted, once per handle: a list whose snapshots are all gone was committed, one whose
@@ -206,17 +292,11 @@ pub(super) async fn finish_interrupted(table: &mut IcebergTable) -> Result<()> {
     let store = table.committer.store.clone();
     let paths = store.list(&format!("{}/metadata", table.folder)).await?;
     for path in paths.iter().filter(|path| path.ends_with(LIST_SUFFIX)) {
-        let Some(bytes) = store.get(path).await? else { continue };
-        let list: List = serde_json::from_slice(&bytes).map_err(|error| {
-            Error::new(ErrorKind::Corrupt, "a list of expired files cannot be read")
-                .with("file", path)
-                .remedied("delete that file; the files that it names stay on disk")
-                .caused_by(error)
-        })?;
+        let Some(list) = read_list(&store, path).await? else { continue };
         let there =
             list.snapshots.iter().filter(|id| head.metadata.snapshot_by_id(**id).is_some()).count();
         if there == 0 {
-            delete(&store, &list, path).await?;
+            delete(table, list, path.clone()).await?;
         } else if metadata_version(&head.location).is_some_and(|version| version > list.planned_on)
         {
             store.delete(path).await?;
@@ -240,4 +320,22 @@ async fn sweep_metadata(table: &IcebergTable) -> Result<()> {
     let lost: Vec<String> = paths.into_iter().filter(|p| past(p) && !named.contains(p)).collect();
     delete_quietly(store, &lost).await;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_many_young_snapshots_the_newest_stay_and_one_for_each_part() {
+        let retain = Duration::from_secs(15 * 60);
+        let young: Vec<(i64, i64)> = (0..800).map(|n| (n, 1_000_000_000 - n * 1000)).collect();
+        let stay = thinned(&young, retain);
+        assert_eq!(stay[..100], (0..100).collect::<Vec<_>>());
+        let parts = &stay[100..];
+        assert!((11..=13).contains(&parts.len()), "{parts:?}");
+        assert!(parts.windows(2).skip(1).all(|two| two[1] - two[0] == 60), "{parts:?}");
+        assert_eq!(thinned(&young[..100], retain).len(), 100);
+        assert_eq!(thinned(&[], Duration::ZERO).len(), 0);
+    }
 }

@@ -11,6 +11,8 @@ use lakeward_core::{Error, ErrorKind, Result, Upkeep, UpkeepDone, UpkeepOutcome,
 
 use crate::table::IcebergTable;
 
+pub(crate) use expire::Waiting;
+
 /// A short commit is tried this often against other writers of the table before the work is dropped.
 const ATTEMPTS: usize = 8;
 
@@ -30,6 +32,7 @@ pub(crate) async fn plan(
         return Ok(None);
     }
     expire::finish_interrupted(table).await?;
+    expire::delete_waiting(table).await?;
     let expiry_first = policy.force_expire && !policy.force_compact;
     let compact = (policy.compact && !expiry_first) || policy.force_compact;
     if compact && let Some(work) = compact::plan(table, policy) {

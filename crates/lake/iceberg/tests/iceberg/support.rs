@@ -178,6 +178,11 @@ impl World {
         Self { folder, sink }
     }
 
+    /// Whether the other writer of these tests writes this format version. Of version 3 it is Spark, in the laws.
+    pub(crate) fn others_can_write() -> bool {
+        crate::FORMAT_VERSION < 3
+    }
+
     pub(crate) fn path(&self) -> PathBuf {
         self.folder.path().to_owned()
     }
@@ -209,6 +214,12 @@ impl World {
             "the readers disagree"
         );
         ours
+    }
+
+    /// What DuckDB answers to a query over `{table}`, whose newest version that stands for.
+    #[cfg_attr(test, allow(dead_code, reason = "only the tests of version 3 ask"))]
+    pub(crate) fn duckdb(&self, table: &str, query: &str) -> Value {
+        self.ask("query", table, json!({ "query": query }))["result"].clone()
     }
 
     /// Runs Python as another writer of the table.
@@ -270,6 +281,9 @@ pub(crate) async fn open(
 ) -> lakeward_core::Result<Arc<dyn Sink>> {
     options["warehouse"] = folder.to_str().unwrap().into();
     options["catalog_timeout"] = "1s".into();
+    if options["format_version"].is_null() {
+        options["format_version"] = crate::FORMAT_VERSION.into();
+    }
     let config: Config = serde_json::from_value(options).unwrap();
     Iceberg::open(config, env(writer)).await
 }

@@ -1,0 +1,34 @@
+//! The sink, writing format version 3, against foreign readers: what PyIceberg and DuckDB read is what was written, whatever happened in between.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "tests may panic and print their seeds"
+)]
+
+#[path = "iceberg/copies.rs"]
+mod copies;
+#[path = "iceberg/evolution.rs"]
+mod evolution;
+#[path = "iceberg/faults.rs"]
+mod faults;
+#[path = "iceberg/killed.rs"]
+mod killed;
+#[path = "iceberg/lineage.rs"]
+mod lineage;
+#[path = "iceberg/orphans.rs"]
+mod orphans;
+#[path = "iceberg/random.rs"]
+mod random;
+#[path = "iceberg/rows.rs"]
+mod rows;
+#[path = "iceberg/support.rs"]
+mod support;
+#[path = "iceberg/upkeep.rs"]
+mod upkeep;
+#[path = "iceberg/vectors.rs"]
+mod vectors;
+
+/// The format version that the tables get.
+const FORMAT_VERSION: u8 = 3;
