@@ -4,6 +4,7 @@ One long-lived worker process for each format, under Spark's own Python environm
 as plain Parquet files. Where there is no Java there is no Spark, and a question for it is an error.
 """
 
+import gzip
 import json
 import os
 import pathlib
@@ -148,7 +149,9 @@ class SparkIceberg(SparkReader):
 
 def without_times(location: str, folder: str) -> str | None:
     """A copy of the metadata without times of day and lists; none if there are no times of day."""
-    metadata = json.loads(pathlib.Path(urllib.parse.urlsplit(location).path).read_text())
+    path = urllib.parse.urlsplit(location).path
+    content = pathlib.Path(path).read_bytes()
+    metadata = json.loads(gzip.decompress(content) if path.endswith(".gz.metadata.json") else content)
     current = next(s for s in metadata["schemas"] if s["schema-id"] == metadata["current-schema-id"])
     if not any(has_time(field["type"]) for field in current["fields"]):
         return None
