@@ -16,6 +16,8 @@ use crate::schema::{SchemaChange, TableId, TableSchema};
 pub enum Op {
     /// A row as a chunk of the initial load saw it.
     Read,
+    /// As `Read`, and no row of its key was ever written to this copy of the table: none needs to be looked for.
+    ReadFirst,
     /// A row came.
     Insert,
     /// A row changed; the batch's row is the after image.

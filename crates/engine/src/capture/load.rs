@@ -42,6 +42,8 @@ pub struct Load {
     touched: HashMap<KeyHash, u64>,
     sequence: u64,
     unseen: Vec<Position>,
+    /// Nothing but rows of chunks, each read once, was ever written to the copy.
+    untouched: bool,
 }
 
 impl Load {
@@ -66,6 +68,7 @@ impl Load {
             in_flight: HashMap::new(),
             touched: HashMap::new(),
             sequence: 0,
+            untouched: mark.is_none() && horizon.is_none(),
             unseen: horizon.into_iter().collect(),
         }
     }
@@ -118,6 +121,23 @@ impl Load {
         self.in_flight.len()
     }
 
+    /// Something else than a chunk was written to the copy.
+    pub fn overwritten(&mut self) {
+        self.untouched = false;
+    }
+
+    /// Whether the copy cannot hold a row of any key that this read brings: chunks share no key, so it can only be there
+    /// when the log wrote it or a read was begun twice.
+    pub fn is_first(&self, ticket: Ticket) -> bool {
+        let read = self.in_flight.get(&ticket);
+        self.untouched && read.is_some_and(|read| matches!(read.work, Work::Planned(_)))
+    }
+
+    /// Whether the log touched any key since the oldest read under way began.
+    pub fn is_touched(&self) -> bool {
+        !self.touched.is_empty()
+    }
+
     /// The log brought changes of these keys.
     pub fn touch(&mut self, keys: impl IntoIterator<Item = KeyHash>) {
         if self.in_flight.is_empty() {
@@ -151,6 +171,7 @@ impl Load {
 
     /// A read failed or its rows no longer count: it will be done again.
     pub fn discard(&mut self, ticket: Ticket) {
+        self.untouched = false;
         if let Some(InFlight { work: Work::Planned(number), .. }) = self.in_flight.remove(&ticket) {
             self.waiting.push_front(number);
         }
@@ -240,6 +261,27 @@ mod tests {
         assert_eq!(load.applicable(Ticket(2), &keys), [true, true, false]);
         load.discard(Ticket(2));
         assert_eq!(load.applicable(Ticket(2), &keys), [false, false, false]);
+    }
+
+    #[test]
+    fn rows_are_the_first_of_their_keys_until_something_else_is_written_or_read_twice() {
+        let mut load = two_chunks();
+        load.begin(Ticket(1)).unwrap();
+        load.begin(Ticket(2)).unwrap();
+        assert!(load.is_first(Ticket(1)) && load.is_first(Ticket(2)));
+        assert!(!load.is_first(Ticket(3)), "not under way");
+        load.discard(Ticket(1));
+        assert!(!load.is_first(Ticket(2)), "a read begins anew");
+        let mut load = two_chunks();
+        load.begin(Ticket(1)).unwrap();
+        load.overwritten();
+        assert!(!load.is_first(Ticket(1)), "the log wrote");
+        let mark = LoadMark { held: ChunkSet::default(), owed: vec![] };
+        for (mark, horizon) in [(Some(&mark), None), (None, Some(at(1)))] {
+            let mut load = Load::new("plan".into(), load.chunks.clone(), mark, horizon);
+            load.begin(Ticket(1)).unwrap();
+            assert!(!load.is_first(Ticket(1)), "another process may have written");
+        }
     }
 
     #[test]

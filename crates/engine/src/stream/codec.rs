@@ -162,7 +162,7 @@ fn absent_of(columns: &[u32], rows: &RecordBatch) -> Result<AbsentCells> {
 }
 
 fn op_of(byte: u8) -> Result<Op> {
-    [Op::Read, Op::Insert, Op::Update, Op::Delete]
+    [Op::Read, Op::ReadFirst, Op::Insert, Op::Update, Op::Delete]
         .into_iter()
         .find(|op| *op as u8 == byte)
         .ok_or_else(|| broken("an unknown operation"))

@@ -325,6 +325,7 @@ impl Session<'_> {
 
     /// Commits the running epoch, or finishes a torn one.
     pub(super) async fn commit_epoch(&mut self, torn: Option<Intent>) -> Result<()> {
+        self.cut_at = Instant::now();
         let through = torn.as_ref().map_or(&self.through, |i| &i.through).clone();
         let state = self.ledger.state();
         let frame = Frame {
@@ -447,7 +448,6 @@ impl Session<'_> {
         self.cx.source.confirm(&through).await?;
         reached(KillPoint::Confirm);
         self.forget_plans(&before).await?;
-        self.cut_at = Instant::now();
         (self.epoch_rows, self.epoch_bytes, self.oldest_pending) = (0, 0, None);
         if self.lanes.values().all(|l| l.load.is_none()) && self.planning.is_empty() {
             self.delivered = None;

@@ -78,6 +78,7 @@ pub(super) struct Session<'a> {
     pub(super) through: Position,
     /// Whether rows came since `through`: the epoch cannot be cut now.
     pub(super) tail: bool,
+    /// When the running epoch began to gather: with the cut of the one before.
     pub(super) cut_at: Instant,
     pub(super) epoch_rows: u64,
     pub(super) epoch_bytes: u64,
@@ -159,6 +160,7 @@ impl<'a> Session<'a> {
             if let Some(end) = session.ended(target.as_ref()).await? {
                 return Ok(end);
             }
+            let cut = session.next_cut();
             // Not biased: neither the log nor the chunks may starve the other; orders and notes are rare.
             tokio::select! {
                 command = control.recv() => session.command(command)?,
@@ -168,6 +170,7 @@ impl<'a> Session<'a> {
                     None => return Err(Error::new(ErrorKind::Unreachable, "the log's reader ended")),
                 },
                 Some(piece) = chunks_rx.recv() => session.chunk(piece).await?,
+                () = reaches(cut) => {}
                 _ = tick.tick() => session.show(),
             }
             if session.cut_is_due(target.as_ref()) {
@@ -492,6 +495,13 @@ impl<'a> Session<'a> {
         false
     }
 
+    /// When the running epoch will have gathered for long enough; `None` while that would not end it.
+    fn next_cut(&self) -> Option<Instant> {
+        let may_be_cut = !self.tail && self.finishing.is_none();
+        let has_rows = self.lanes.values().any(|lane| lane.dirty);
+        (may_be_cut && has_rows).then(|| self.cut_at + self.cx.options.commit_interval.0)
+    }
+
     fn has_work(&mut self) -> bool {
         let (source, through) = (&self.cx.source, &self.through);
         let passed = |saw: &Position| source.covers(through, saw) == Coverage::Covered;
@@ -542,6 +552,14 @@ impl<'a> Session<'a> {
             read.task.abort();
         }
         self.lanes.values_mut().filter_map(|l| l.load.as_mut()).for_each(Load::discard_all);
+    }
+}
+
+/// Returns at a moment; never without one.
+async fn reaches(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment.into()).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -146,6 +146,7 @@ impl Lane {
             Item::Rows(batch) => self.rows(batch).await.map(|()| None),
             Item::Truncate { origin, .. } => {
                 if let Some(load) = &mut self.load {
+                    load.overwritten();
                     load.discard_all();
                 }
                 self.dirty = true;
@@ -159,6 +160,9 @@ impl Lane {
     async fn rows(&mut self, batch: ChangeBatch) -> Result<()> {
         if let Some(load) = self.load.as_mut().filter(|l| l.in_flight() > 0) {
             load.touch(touched_keys(&batch)?);
+        }
+        if let Some(load) = &mut self.load {
+            load.overwritten();
         }
         let batch = match self.load.is_some() {
             true => {
@@ -182,6 +186,7 @@ impl Lane {
         self.schema = Arc::clone(&change.after);
         let Answer::Apply(change) = decided else { return Ok(None) };
         if let Some(load) = &mut self.load {
+            load.overwritten();
             load.discard_all();
         }
         self.dirty = true;
@@ -232,8 +237,9 @@ impl Lane {
     /// The sink's.
     pub async fn chunk_rows(&mut self, ticket: Ticket, rows: RecordBatch) -> Result<()> {
         let Some(load) = self.load.as_ref().filter(|l| l.expects(ticket)) else { return Ok(()) };
-        let batch = read_batch(&self.schema, rows);
-        let batch = match load.is_whole() {
+        let op = if !load.is_whole() && load.is_first(ticket) { Op::ReadFirst } else { Op::Read };
+        let batch = read_batch(&self.schema, rows, op);
+        let batch = match load.is_whole() || !load.is_touched() {
             true => Some(batch),
             false => {
                 let mask = load.applicable(ticket, &row_keys(&batch)?);
@@ -309,10 +315,10 @@ fn key_ids(schema: &TableSchema) -> Vec<lakeward_core::ColumnId> {
 }
 
 /// A chunk's rows as a batch.
-fn read_batch(schema: &Arc<TableSchema>, rows: RecordBatch) -> ChangeBatch {
+fn read_batch(schema: &Arc<TableSchema>, rows: RecordBatch, op: Op) -> ChangeBatch {
     ChangeBatch {
         schema: Arc::clone(schema),
-        ops: vec![Op::Read; rows.num_rows()],
+        ops: vec![op; rows.num_rows()],
         rows,
         before: None,
         absent: None,

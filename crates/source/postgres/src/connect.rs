@@ -1,6 +1,7 @@
 //! SQL connections: how a session is pinned, and what a failed one means.
 //!
 //! The replication connection is [`crate::wire`]'s; it pins the same options, so that both render a value alike.
+use std::sync::Arc;
 use std::time::Duration;
 
 use lakeward_core::{Error, ErrorKind, Result};
@@ -10,6 +11,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, NoTls};
 
 use crate::config::{Settings, TlsMode};
+use crate::pool::Connection;
 
 /// What every session pins, whatever role, database or server set: the `options` of the startup message.
 /// A value's text must not depend on anything else. Row security that filtered rows in silence fails instead.
@@ -18,6 +20,13 @@ pub const SESSION_OPTIONS: &str = "-c DateStyle=ISO -c IntervalStyle=postgres -c
     -c quote_all_identifiers=off -c standard_conforming_strings=on -c row_security=off \
     -c default_transaction_read_only=off -c statement_timeout=0 \
     -c idle_in_transaction_session_timeout=0 -c lock_timeout=10s";
+
+/// A line that is dead in silence is found within two minutes; the system's own default is two hours.
+pub(crate) const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+/// How often a silent line is tried from then on.
+pub(crate) const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+/// How often in vain.
+pub(crate) const KEEPALIVE_RETRIES: u32 = 6;
 
 /// The name under which our sessions stand in `pg_stat_activity`.
 pub const APPLICATION_NAME: &str = "lakeward";
@@ -88,6 +97,16 @@ impl Session {
     }
 }
 
+impl Connection for Session {
+    async fn open(settings: &Arc<Settings>) -> Result<Self> {
+        Self::open(settings).await
+    }
+
+    async fn is_idle(&mut self) -> bool {
+        !self.is_closed()
+    }
+}
+
 async fn drive<S, T>(connection: tokio_postgres::Connection<S, T>)
 where
     tokio_postgres::Connection<S, T>: Future<Output = Result<(), tokio_postgres::Error>>,
@@ -106,10 +125,9 @@ fn driver_config(settings: &Settings) -> tokio_postgres::Config {
         .application_name(APPLICATION_NAME)
         .options(SESSION_OPTIONS)
         .connect_timeout(settings.connect_timeout)
-        // A line that is dead in silence is found within two minutes; the system's own default is two hours.
-        .keepalives_idle(Duration::from_secs(60))
-        .keepalives_interval(Duration::from_secs(10))
-        .keepalives_retries(6)
+        .keepalives_idle(KEEPALIVE_IDLE)
+        .keepalives_interval(KEEPALIVE_INTERVAL)
+        .keepalives_retries(KEEPALIVE_RETRIES)
         .ssl_mode(match settings.tls.mode() {
             TlsMode::Disable => SslMode::Disable,
             TlsMode::Prefer => SslMode::Prefer,
@@ -168,12 +186,16 @@ pub(crate) fn sql_error(error: tokio_postgres::Error) -> Error {
         return Error::new(ErrorKind::Unreachable, "the connection to the server broke")
             .caused_by(chain(&error));
     };
-    let code = db.code().code();
+    refused(db.code().code(), db.message())
+}
+
+/// What a statement's refusal means. The message stands in it unless it may quote a row's value.
+pub(crate) fn refused(code: &str, message: &str) -> Error {
     let error = Error::new(kind_of(code), "the server refused a statement").with("sqlstate", code);
     if matches!(code.get(..2), Some("22" | "23")) {
         return error;
     }
-    error.caused_by(db.message().to_owned())
+    error.caused_by(message.to_owned())
 }
 
 /// The kind of a server's error, by its SQLSTATE.

@@ -15,7 +15,7 @@ const SIGNATURE: &[u8; 11] = b"PGCOPY\n\xff\r\n\0";
 
 /// Rows in a batch at most: columns of a batch stay within the processor's caches.
 const BATCH_ROWS_MAX: usize = 8192;
-/// Bytes in a batch at most, so that wide rows do not eat the pipeline's memory.
+/// Bytes from the server in a batch at most, so that wide rows do not eat the pipeline's memory.
 const BATCH_BYTES_MAX: usize = 4 << 20;
 
 /// Gathers rows into batches.
@@ -28,6 +28,8 @@ pub(crate) struct Rows {
     started: bool,
     ended: bool,
     nulled: u64,
+    /// What the server sent for the rows of the batch.
+    bytes: usize,
 }
 
 /// A row's fields, or why there is none.
@@ -53,11 +55,13 @@ impl Rows {
             started: false,
             ended: false,
             nulled: 0,
+            bytes: 0,
         })
     }
 
     /// Takes one message of the server.
     pub(crate) fn feed(&mut self, message: &[u8]) -> Result<()> {
+        self.bytes += message.len();
         if self.rest.is_empty() {
             let used = self.parse(message)?;
             self.rest.extend_from_slice(&message[used..]);
@@ -119,8 +123,7 @@ impl Rows {
 
     /// Whether a batch is worth handing out.
     pub(crate) fn is_full(&self) -> bool {
-        self.len() >= BATCH_ROWS_MAX
-            || self.columns.iter().map(ColumnBuilder::memory).sum::<usize>() >= BATCH_BYTES_MAX
+        self.bytes >= BATCH_BYTES_MAX || self.len() >= BATCH_ROWS_MAX
     }
 
     fn len(&self) -> usize {
@@ -129,6 +132,7 @@ impl Rows {
 
     /// The rows so far; `None` when there are none.
     pub(crate) fn take(&mut self) -> Result<Option<RecordBatch>> {
+        self.bytes = 0;
         if self.len() == 0 {
             return Ok(None);
         }

@@ -2,17 +2,15 @@
 //!
 //! The order of the first steps is the point: the table is locked against rewrites, THEN the snapshot is taken, then it is
 //! made sure that the snapshot sees all that the log has delivered. Merging chunk and log is the engine's.
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arrow_array::RecordBatch;
 use async_trait::async_trait;
-use futures::StreamExt;
 use lakeward_core::{
     Chunk, ChunkReader, Delivered, Error, ErrorKind, Position, Result, TableId, TableSchema,
 };
-use tokio_postgres::{CopyOutStream, SimpleQueryMessage};
+use tokio_postgres::SimpleQueryMessage;
 
 use crate::catalog::{Catalog, Described, table_oid};
 use crate::connect::{Session, sql_error};
@@ -24,7 +22,7 @@ use crate::position::Place;
 use crate::quote;
 use crate::types::Transfer;
 use crate::visibility::Visible;
-use crate::wire::ReplicationConnection;
+use crate::wire::{Copied, ReadingConnection, ReplicationConnection};
 
 const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 
@@ -32,25 +30,27 @@ const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 #[derive(Debug)]
 pub(crate) struct Snapshots {
     catalog: Arc<Catalog>,
-    pool: Pool,
+    sessions: Pool<Session>,
+    lines: Pool<ReadingConnection>,
 }
 
 /// A transaction that reads one table: locked, with its snapshot taken.
 struct Opened {
-    session: Pooled,
+    line: Pooled<ReadingConnection>,
     described: Described,
     exact: Option<Position>,
 }
 
 impl Snapshots {
     pub(crate) fn new(catalog: Arc<Catalog>) -> Self {
-        let pool = Pool::new(Arc::clone(catalog.settings()));
-        Self { catalog, pool }
+        let sessions = Pool::new(Arc::clone(catalog.settings()));
+        let lines = Pool::new(Arc::clone(catalog.settings()));
+        Self { catalog, sessions, lines }
     }
 
-    /// A connection that no chunk is using now.
-    pub(crate) async fn session(&self) -> Result<Pooled> {
-        self.pool.get().await
+    /// A connection that nobody is using now.
+    pub(crate) async fn session(&self) -> Result<Pooled<Session>> {
+        self.sessions.get().await
     }
 
     /// Opens a snapshot that sees all of `delivered` and begins to read `chunk` in it.
@@ -75,19 +75,21 @@ impl Snapshots {
         let oid = table_oid(table)?;
         let mut wait = Wait::new();
         loop {
-            let session = self.pool.get().await?;
-            let name = self.name_of(&session, oid, &table.table).await?;
-            run(&session, &format!("{BEGIN}; {}", lock(&name))).await?;
-            let visible = Visible::parse(&text(&session, "SELECT pg_current_snapshot()").await?)?;
+            let mut line = self.lines.get().await?;
+            let name = self.name_of(oid, &table.table).await?;
+            // LOCK takes no snapshot: it is taken behind it.
+            let begin = format!("{BEGIN}; {}; SELECT pg_current_snapshot()", lock(&name));
+            let visible = Visible::parse(&line.text(&begin).await?)?;
             let unseen = visible.unseen(&delivered.ids);
-            let described = self.catalog.describe_by(&session, &[oid]).await?.pop();
+            // Under the lock the table is for everybody what it is for this snapshot.
+            let described = self.catalog.describe(oid).await?;
             match described.filter(|d| d.table == name) {
                 Some(described) if unseen == 0 => {
-                    return Ok(Opened { session, described, exact: None });
+                    return Ok(Opened { line, described, exact: None });
                 }
-                _ => run(&session, "ROLLBACK").await?,
+                _ => line.run("ROLLBACK").await?,
             }
-            session.give_back();
+            line.give_back();
             if let Some(waited) = wait.pause().await {
                 tracing::info!(
                     table = %table.table, unseen, waited_s = waited.as_secs(),
@@ -116,7 +118,7 @@ impl Snapshots {
     }
 
     async fn try_exact(&self, oid: u32, table: &TableId) -> Result<Option<Opened>> {
-        let session = self.pool.get().await?;
+        let mut line = self.lines.get().await?;
         let settings = self.catalog.settings();
         let mut walsender = ReplicationConnection::connect(settings).await?;
         let system = walsender.identify().await?.system;
@@ -131,27 +133,38 @@ impl Snapshots {
         let snapshot = slot.snapshot.ok_or_else(|| {
             Error::new(ErrorKind::Bug, "a slot without the snapshot that was asked for")
         })?;
-        let name = self.name_of(&session, oid, table).await?;
-        run(&session, &format!("{BEGIN}; SET TRANSACTION SNAPSHOT {}", quote::literal(&snapshot)))
-            .await?;
-        run(&session, &lock(&name)).await?;
-        let then = self.catalog.describe_by(&session, &[oid]).await?.pop();
+        let name = self.name_of(oid, table).await?;
+        let begin = format!("{BEGIN}; SET TRANSACTION SNAPSHOT {}", quote::literal(&snapshot));
+        line.run(&begin).await?;
+        line.run(&lock(&name)).await?;
+        let then = self.described_in(&begin, oid).await?;
         let now = self.catalog.describe(oid).await?;
         match (then, now) {
             (Some(then), Some(now)) if then == now && then.table == name => {
                 let exact = Some(Place::before(system, slot.consistent_point));
-                Ok(Some(Opened { session, described: then, exact }))
+                Ok(Some(Opened { line, described: then, exact }))
             }
             _ => {
-                run(&session, "ROLLBACK").await?;
-                session.give_back();
+                line.run("ROLLBACK").await?;
+                line.give_back();
                 Ok(None)
             }
         }
     }
 
+    /// A table as a transaction that `begin` opens sees it.
+    async fn described_in(&self, begin: &str, oid: u32) -> Result<Option<Described>> {
+        let session = self.sessions.get().await?;
+        session.batch_execute(begin).await.map_err(sql_error)?;
+        let described = self.catalog.describe_by(&session, &[oid]).await?.pop();
+        session.batch_execute("ROLLBACK").await.map_err(sql_error)?;
+        session.give_back();
+        Ok(described)
+    }
+
     /// The table's name now: it may have been renamed since its schema was read.
-    async fn name_of(&self, session: &Session, oid: u32, known: &TableId) -> Result<TableId> {
+    async fn name_of(&self, oid: u32, known: &TableId) -> Result<TableId> {
+        let session = self.catalog.session().await?;
         let sql = "SELECT n.nspname::text, c.relname::text FROM pg_class c \
                    JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $1";
         let row = session.query_opt(sql, &[&oid]).await.map_err(sql_error)?.ok_or_else(|| {
@@ -225,10 +238,6 @@ fn temporary_slot(slot: &str, oid: u32) -> String {
     format!("{slot:.50}_{oid:x}")
 }
 
-async fn run(session: &Session, sql: &str) -> Result<()> {
-    session.batch_execute(sql).await.map_err(sql_error)
-}
-
 /// The only cell of a query, as text, by the simple protocol: nothing else can take a snapshot on its way.
 async fn text(session: &Session, sql: &str) -> Result<String> {
     let messages = session.simple_query(sql).await.map_err(sql_error)?;
@@ -247,9 +256,8 @@ struct Reader {
     saw_nothing_after: Position,
     exact: Option<Position>,
     rows: Rows,
-    /// Before the session, so that it goes first.
-    stream: Option<Pin<Box<CopyOutStream>>>,
-    session: Option<Pooled>,
+    /// `None`: everything was read.
+    line: Option<Pooled<ReadingConnection>>,
 }
 
 impl Reader {
@@ -259,7 +267,7 @@ impl Reader {
         saw_nothing_after: Position,
         catalog: &Catalog,
     ) -> Result<Self> {
-        let Opened { session, described, exact } = opened;
+        let Opened { mut line, described, exact } = opened;
         let schema = Arc::new(described.schema());
         let sql = copy(&described, chunk)?;
         let transfers = described
@@ -268,13 +276,11 @@ impl Reader {
             .collect();
         let policy = catalog.settings().unrepresentable;
         let rows = Rows::new(Arc::clone(&schema), transfers, policy)?;
-        let stream = session.copy_out(&sql).await.map_err(sql_error)?;
-        let stream = Some(Box::pin(stream));
-        Ok(Self { schema, saw_nothing_after, exact, rows, stream, session: Some(session) })
+        line.copy(&sql).await?;
+        Ok(Self { schema, saw_nothing_after, exact, rows, line: Some(line) })
     }
 
     async fn end(&mut self) -> Result<()> {
-        self.stream = None;
         self.rows.finish()?;
         if self.rows.nulled() > 0 {
             tracing::warn!(
@@ -282,9 +288,9 @@ impl Reader {
                 "values that have no place in the lake were read as NULL"
             );
         }
-        if let Some(session) = self.session.take() {
-            run(&session, "COMMIT").await?;
-            session.give_back();
+        if let Some(mut line) = self.line.take() {
+            line.run("COMMIT").await?;
+            line.give_back();
         }
         Ok(())
     }
@@ -315,13 +321,21 @@ impl ChunkReader for Reader {
     }
 
     async fn next(&mut self) -> Result<Option<RecordBatch>> {
-        while let Some(stream) = &mut self.stream {
-            if self.rows.is_full() {
-                return self.rows.take();
+        let rows = &mut self.rows;
+        while let Some(line) = &mut self.line {
+            let copied = line.copied(|piece| {
+                rows.feed(piece)?;
+                Ok(!rows.is_full())
+            })?;
+            if rows.is_full() {
+                break;
             }
-            match stream.next().await {
-                Some(message) => self.rows.feed(&message.map_err(sql_error)?)?,
-                None => self.end().await?,
+            match copied {
+                Copied::Some => line.read().await?,
+                Copied::All => {
+                    self.end().await?;
+                    break;
+                }
             }
         }
         self.rows.take()

@@ -1,9 +1,11 @@
 //! The walsender connection: startup, authentication, the replication commands, and the switch into the stream.
 //!
-//! `tokio-postgres` has no replication mode, hence this. Deliberately absent: the extended protocol, retries (the
-//! engine's), and any meaning of the stream's messages (see [`crate::decode`]).
+//! `tokio-postgres` has no replication mode, hence this; and its COPY hands out rows one by one, hence
+//! [`ReadingConnection`]. Deliberately absent: the extended protocol, retries (the engine's), and any meaning of the
+//! stream's messages (see [`crate::decode`]).
 mod auth;
 mod frames;
+mod reading;
 mod refusal;
 mod socket;
 
@@ -11,15 +13,19 @@ use std::time::Duration;
 
 use lakeward_core::{Error, ErrorKind, Result};
 use postgres_protocol::message::frontend;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
 use crate::config::{Settings, TlsMode};
-use crate::connect::{APPLICATION_NAME, SESSION_OPTIONS};
+use crate::connect::{
+    APPLICATION_NAME, KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_RETRIES, SESSION_OPTIONS,
+};
 use crate::position::{parse_lsn, print_lsn};
 
 pub use frames::{Frame, Frames};
+pub(crate) use reading::{Copied, ReadingConnection};
 pub use refusal::{Refusal, Step};
 use socket::QuietSocket;
 
@@ -86,11 +92,21 @@ impl ReplicationConnection {
     /// # Errors
     /// `Unreachable`, `Auth`, `Config` (no such database), each with its remedy.
     pub async fn connect(settings: &Settings) -> Result<Self> {
+        let options = format!("{SESSION_OPTIONS}{NO_LOCK_TIMEOUT}");
+        let parameters = [("replication", "database"), ("options", options.as_str())];
+        Self::connect_with(settings, Frames::new(), &parameters).await
+    }
+
+    /// Connects and logs in with further startup parameters.
+    async fn connect_with(
+        settings: &Settings,
+        frames: Frames,
+        parameters: &[(&str, &str)],
+    ) -> Result<Self> {
         let connecting = async {
-            let frames = Frames::new();
             let socket = open(settings, &frames).await?;
             let mut connection = Self { socket, frames, out: bytes::BytesMut::new() };
-            connection.log_in(settings).await?;
+            connection.log_in(settings, parameters).await?;
             Ok(connection)
         };
         match timeout(settings.connect_timeout, connecting).await {
@@ -99,16 +115,14 @@ impl ReplicationConnection {
         }
     }
 
-    async fn log_in(&mut self, settings: &Settings) -> Result<()> {
-        let options = format!("{SESSION_OPTIONS}{NO_LOCK_TIMEOUT}");
+    async fn log_in(&mut self, settings: &Settings, more: &[(&str, &str)]) -> Result<()> {
         let parameters = [
             ("user", settings.user.as_str()),
             ("database", settings.database.as_str()),
-            ("replication", "database"),
             ("application_name", APPLICATION_NAME),
             ("client_encoding", "UTF8"),
-            ("options", options.as_str()),
         ];
+        let parameters = parameters.iter().chain(more).copied();
         frontend::startup_message(parameters, &mut self.out).map_err(|error| bad_text(&error))?;
         self.flush().await?;
         auth::authenticate(self, settings).await?;
@@ -271,6 +285,11 @@ async fn open(settings: &Settings, frames: &Frames) -> Result<BoxedSocket> {
     let socket = TcpStream::connect((settings.host.as_str(), settings.port)).await;
     let socket = socket.map_err(|error| refused(error, settings))?;
     socket.set_nodelay(true).map_err(broken)?;
+    let keepalive = TcpKeepalive::new()
+        .with_time(KEEPALIVE_IDLE)
+        .with_interval(KEEPALIVE_INTERVAL)
+        .with_retries(KEEPALIVE_RETRIES);
+    SockRef::from(&socket).set_tcp_keepalive(&keepalive).map_err(broken)?;
     let socket = QuietSocket::tcp(socket, frames.glance()).map_err(broken)?;
     match settings.tls.mode() {
         TlsMode::Disable => Ok(Box::new(socket)),

@@ -9,6 +9,7 @@ use lakeward_core::{Error, ErrorKind, KeyHash, Result};
 use roaring::RoaringBitmap;
 
 use super::files::{OwnPlace, delete_files};
+use super::first::FirstRows;
 use super::state::{Keys, Own, Spot};
 use crate::head::Head;
 use crate::index::{FileId, Place};
@@ -54,6 +55,8 @@ pub struct EpochFiles {
     pub unresolved: Option<RecordBatch>,
     /// Touched keys and where their rows are in the new files.
     pub(crate) keys: Keys,
+    /// Rows of keys that were never written before.
+    pub(crate) first: FirstRows,
     /// What the index loses by `deletes`.
     pub(crate) removed: Vec<(KeyHash, Place)>,
     /// Places resolved when the identity of rows changed within the epoch.
@@ -93,7 +96,16 @@ impl EpochFiles {
                 "files moved in an epoch in which the table's key changed",
             ));
         }
-        self.resolve(head).await
+        self.resolve(head).await?;
+        if !self.truncated && !self.first.is_empty() {
+            // Whoever moved the head may have written their keys.
+            let keys = self.first.keys().map(|key| (key, u64::MAX));
+            all_places(head, keys, &mut self.removed).await?;
+            self.removed.sort_unstable();
+            self.removed.dedup();
+            self.deletes = self.deletes_of_removed(head);
+        }
+        Ok(())
     }
 
     /// Looks all touched keys up and turns what the lake holds of them into deletes.
@@ -104,9 +116,13 @@ impl EpochFiles {
             return Ok(());
         }
         self.removed = touched_places(&self.keys, head).await?;
-        let places = self.removed.iter().map(|(_, place)| *place);
-        self.deletes = by_file(head, places.chain(self.fixed.iter().copied()));
+        self.deletes = self.deletes_of_removed(head);
         Ok(())
+    }
+
+    fn deletes_of_removed(&self, head: &Head) -> Vec<FileDeletes> {
+        let places = self.removed.iter().map(|(_, place)| *place);
+        by_file(head, places.chain(self.fixed.iter().copied()))
     }
 
     /// The keys' rows in the new files.
@@ -118,10 +134,11 @@ impl EpochFiles {
         match &self.keys {
             Keys::Append => Box::new(std::iter::empty()),
             Keys::Keyed(spots) => {
-                Box::new(spots.iter().filter_map(move |(key, spot)| match spot {
+                let touched = spots.iter().filter_map(move |(key, spot)| match spot {
                     Spot::Here(own) => in_file(own).map(|place| (*key, place)),
                     Spot::Gone | Spot::Owed => None,
-                }))
+                });
+                Box::new(self.first.untouched(spots).chain(touched))
             }
             Keys::Counted(rows) => Box::new(rows.iter().flat_map(move |(key, equals)| {
                 equals.own.iter().filter_map(move |own| in_file(own).map(|place| (*key, place)))

@@ -8,6 +8,8 @@
 //!                                        base: missing cells from this epoch or the lake ┘
 //! ```
 //!
+//! Rows whose keys were never written before (an initial load's) go to files at once.
+//!
 //! Deliberately absent: the commit. Nothing is published to a [`Head`](crate::Head) here.
 use lakeward_core::ChangeBatch;
 
@@ -15,6 +17,7 @@ mod base;
 mod buffer;
 mod epoch;
 pub(crate) mod files;
+mod first;
 mod fitted;
 mod state;
 mod writer;

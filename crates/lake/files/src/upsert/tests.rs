@@ -13,6 +13,8 @@ use lakeward_core::{
     TableIdentity, TableSchema,
 };
 
+mod loads;
+
 use super::random::Random;
 use super::*;
 use crate::compact::{Compacted, Compaction, CompactionPolicy, Spent, plan};

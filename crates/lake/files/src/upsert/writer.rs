@@ -11,6 +11,7 @@ use super::base::{Bases, Fetched, Missing, group};
 use super::buffer::Buffer;
 use super::epoch::{EpochFiles, touched_places};
 use super::files::{Files, OwnPlace};
+use super::first::FirstRows;
 use super::fitted::Fitted;
 use super::state::{Base, BufferPlace, Changes, KeyMap, Keys, Own, Plan, Spot};
 use super::{EpochOptions, pieces};
@@ -37,6 +38,9 @@ pub struct EpochWriter {
     /// Incomplete rows without a base, by key; those whose key is no longer [`Spot::Owed`] are settled.
     owed: KeyMap<RecordBatch>,
     truncated: bool,
+    first: FirstRows,
+    /// Whether the table was empty when this writer was first used; `None`: it was not used yet.
+    began_empty: Option<bool>,
     /// Places in the lake that go whatever the index says later.
     fixed: Vec<Place>,
 }
@@ -52,6 +56,8 @@ impl EpochWriter {
             files: Files::new(store, options),
             owed: KeyMap::default(),
             truncated: false,
+            first: FirstRows::default(),
+            began_empty: None,
             fixed: Vec::new(),
         }
     }
@@ -78,10 +84,40 @@ impl EpochWriter {
         columns: &[Option<usize>],
         head: &Head,
     ) -> Result<()> {
+        let began_empty = *self.began_empty.get_or_insert(head.files().is_empty());
+        if began_empty && self.are_first(batch) {
+            return self.write_first(batch, columns).await;
+        }
         for piece in pieces(batch) {
             self.write_piece(&piece, columns, head).await?;
         }
         Ok(())
+    }
+
+    /// Whether rows need not be compared with anything: what is first stays so only until other changes come.
+    fn are_first(&self, batch: &ChangeBatch) -> bool {
+        let nothing_touched = matches!(&self.keys, Keys::Keyed(spots) if spots.is_empty());
+        let alone = batch.absent.is_none() && batch.before.is_none();
+        nothing_touched && alone && batch.ops.iter().all(|op| *op == Op::ReadFirst)
+    }
+
+    async fn write_first(&mut self, batch: &ChangeBatch, columns: &[Option<usize>]) -> Result<()> {
+        let rows = self.layout.fit(&batch.rows, columns)?;
+        let keys = self.layout.hash(&rows)?;
+        let at_once = rows_within(&rows, BYTES_AT_ONCE);
+        for from in (0..rows.num_rows()).step_by(at_once) {
+            let length = at_once.min(rows.num_rows() - from);
+            let place = self.files.write(&self.layout, &rows.slice(from, length)).await?;
+            self.first.push(place, keys[from..from + length].to_vec());
+        }
+        Ok(())
+    }
+
+    /// First rows become keys like any other: somebody must find one among them.
+    fn join_first(&mut self) {
+        if let Keys::Keyed(spots) = &mut self.keys {
+            self.first.join(spots, &mut self.files);
+        }
     }
 
     async fn write_piece(
@@ -97,6 +133,9 @@ impl EpochWriter {
         if *self.layout.identity() == Identity::WholeRow && !missing.is_empty() {
             fitted.complete_from_images(&incomplete, &missing, &self.layout)?;
             incomplete.fill(false);
+        }
+        if incomplete.contains(&true) {
+            self.join_first();
         }
         let schema = missing.schema(&self.layout);
         let lake = self.lake_places(&fitted, &incomplete, head).await?;
@@ -124,7 +163,8 @@ impl EpochWriter {
 
     /// Refuses what the table's identity cannot express.
     fn check(&self, batch: &ChangeBatch, missing: &Missing) -> Result<()> {
-        let only_adds = batch.ops.iter().all(|op| matches!(op, Op::Read | Op::Insert));
+        let only_adds =
+            batch.ops.iter().all(|op| matches!(op, Op::Read | Op::ReadFirst | Op::Insert));
         let updates = batch.ops.iter().filter(|op| **op == Op::Update).count();
         let is_update = |row: &&u32| batch.ops.get(**row as usize) == Some(&Op::Update);
         let whole = batch.before.as_ref().filter(|b| !b.key_only);
@@ -278,6 +318,7 @@ impl EpochWriter {
             self.owed = owed.into_iter().collect();
             return Ok(());
         }
+        self.join_first();
         if !self.truncated {
             let doomed: Vec<_> = touched_places(&self.keys, head)
                 .await?
@@ -358,7 +399,8 @@ impl EpochWriter {
 
     /// Bytes of memory held for the epoch.
     pub fn buffered_bytes(&self) -> u64 {
-        self.buffer.bytes() + self.files.memory_bytes() + self.keys.memory_bytes()
+        let keys = self.keys.memory_bytes() + self.first.memory_bytes();
+        self.buffer.bytes() + self.files.memory_bytes() + keys
     }
 
     /// Whether the epoch has no change yet.
@@ -374,12 +416,16 @@ impl EpochWriter {
     pub async fn finish(&mut self, head: &Head) -> Result<EpochFiles> {
         self.flush().await?;
         self.files.close().await?;
+        if let Keys::Keyed(spots) = &self.keys {
+            self.first.settle(spots, &mut self.files);
+        }
         self.files.drop_dead().await?;
         let mut epoch = EpochFiles {
             unresolved: self.unresolved()?,
             files: self.files.take(),
             truncated: self.truncated,
             deletes: Vec::new(),
+            first: std::mem::take(&mut self.first),
             keys: std::mem::replace(&mut self.keys, no_keys(&self.layout)),
             removed: Vec::new(),
             fixed: std::mem::take(&mut self.fixed),
@@ -415,6 +461,7 @@ impl EpochWriter {
         self.buffer.clear();
         self.owed.clear();
         self.fixed.clear();
+        self.first = FirstRows::default();
         self.truncated = false;
     }
 }

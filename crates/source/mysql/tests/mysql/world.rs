@@ -188,7 +188,7 @@ fn row_lines(batch: &ChangeBatch) -> Vec<String> {
         .collect();
     let line = |row: usize| {
         let sign = match batch.ops[row] {
-            Op::Read | Op::Insert => "+",
+            Op::Read | Op::ReadFirst | Op::Insert => "+",
             Op::Update => "~",
             Op::Delete => "-",
         };

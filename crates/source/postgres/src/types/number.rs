@@ -8,11 +8,34 @@ const OUT_OF_RANGE: BadValue = BadValue::Malformed("a number out of its type's r
 const NOT_FINITE: BadValue = BadValue::Unrepresentable("a numeric that is NaN or infinite");
 const NOT_HEX: BadValue = BadValue::Malformed("not hexadecimal digits");
 
+/// So many decimal digits fit 64 bits whatever they are: they need no check each.
+const SAFE_DIGITS: usize = 18;
+
+/// Powers of ten, from 10^0.
+const POWERS: [i128; 39] = {
+    let mut powers = [1; 39];
+    let mut at = 1;
+    while at < powers.len() {
+        powers[at] = powers[at - 1] * 10;
+        at += 1;
+    }
+    powers
+};
+
+/// Digits behind those of `value`, without a check: no more than [`SAFE_DIGITS`] in all.
+fn digits_behind(value: i64, digits: &[u8]) -> Result<i64, BadValue> {
+    digits.iter().try_fold(value, |value, byte| Ok(value * 10 + i64::from(digit(*byte)?)))
+}
+
 /// An integer in decimal digits that fits `T`.
 pub(super) fn integer<T: TryFrom<i64>>(text: &[u8]) -> Result<T, BadValue> {
     let (negative, digits) = sign(text);
     if digits.is_empty() || digits.len() > 19 {
         return Err(NOT_A_NUMBER);
+    }
+    if digits.len() <= SAFE_DIGITS {
+        let value = digits_behind(0, digits)?;
+        return T::try_from(if negative { -value } else { value }).map_err(|_| OUT_OF_RANGE);
     }
     // Counted downwards: the smallest integer has no positive twin.
     let mut value = 0i64;
@@ -49,9 +72,10 @@ pub(super) struct Decimal {
 }
 
 impl Decimal {
+    #[inline]
     fn check(self, value: i128) -> Result<i128, BadValue> {
-        let limit = 10u128.checked_pow(u32::from(self.precision)).unwrap_or(u128::MAX);
-        if value.unsigned_abs() < limit { Ok(value) } else { Err(OUT_OF_RANGE) }
+        let limit = POWERS.get(usize::from(self.precision)).copied().unwrap_or(i128::MAX);
+        if -limit < value && value < limit { Ok(value) } else { Err(OUT_OF_RANGE) }
     }
 
     /// A numeric in the server's text as an unscaled integer.
@@ -67,11 +91,17 @@ impl Decimal {
         if whole.is_empty() {
             return Err(NOT_A_NUMBER);
         }
-        let mut value = 0i128;
-        for byte in whole {
-            value = shift_in(value, *byte)?;
-        }
-        value = self.fraction(value, fraction)?;
+        let scale = usize::from(self.scale);
+        let value = if whole.len() + scale <= SAFE_DIGITS && fraction.len() <= scale {
+            let value = digits_behind(digits_behind(0, whole)?, fraction)?;
+            i128::from(value) * POWERS[scale - fraction.len()]
+        } else {
+            let mut value = 0i128;
+            for byte in whole {
+                value = shift_in(value, *byte)?;
+            }
+            self.fraction(value, fraction)?
+        };
         self.check(if negative { -value } else { value })
     }
 
@@ -98,8 +128,37 @@ impl Decimal {
         if digits.len() != usize::from(count) * 2 {
             return Err(NOT_A_NUMBER);
         }
-        let value = self.base_10000(digits, i32::from(weight))?;
+        let value = match self.small_base_10000(digits, i32::from(weight)) {
+            Some(value) => i128::from(value),
+            None => self.base_10000(digits, i32::from(weight))?,
+        };
         self.check(if negative { -value } else { value })
+    }
+
+    /// As `base_10000`, for what fits 64 bits; `None` for all else, errors too.
+    #[inline]
+    fn small_base_10000(self, digits: &[u8], weight: i32) -> Option<i64> {
+        /// So many digits are below 10^16.
+        const COUNT_MAX: usize = 4;
+        let pairs = digits.as_chunks::<2>().0;
+        if pairs.len() > COUNT_MAX {
+            return None;
+        }
+        let whole = pairs.iter().try_fold(0i64, |value, pair| {
+            let digit = i64::from(u16::from_be_bytes(*pair));
+            (digit < 10_000).then_some(value * 10_000 + digit)
+        })?;
+        // The last digit counts 10,000^(weight - (count - 1)).
+        let exponent = (weight + 1 - pairs.len() as i32) * 4 + i32::from(self.scale);
+        match exponent {
+            0 => Some(whole),
+            1..=18 => whole.checked_mul(POWERS[exponent as usize] as i64),
+            -3..0 => {
+                let power = POWERS[exponent.unsigned_abs() as usize] as i64;
+                (whole % power == 0).then_some(whole / power)
+            }
+            _ => None,
+        }
     }
 
     fn base_10000(self, digits: &[u8], weight: i32) -> Result<i128, BadValue> {

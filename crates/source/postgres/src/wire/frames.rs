@@ -33,6 +33,7 @@ pub struct Frames {
     last_read: Option<Instant>,
     last_bytes: usize,
     glance: Glance,
+    room: usize,
 }
 
 /// One protocol message, in place.
@@ -53,8 +54,14 @@ impl Default for Frames {
 impl Frames {
     /// Nothing read yet.
     pub fn new() -> Self {
+        Self::with_room(ROOM)
+    }
+
+    /// Nothing read yet; a read takes so many bytes at most.
+    pub fn with_room(room: usize) -> Self {
         Self {
-            buffer: vec![0; ROOM],
+            room,
+            buffer: vec![0; room],
             start: 0,
             end: 0,
             last_read: None,
@@ -98,6 +105,27 @@ impl Frames {
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
         }
+    }
+
+    /// Gives the whole messages to `take`, one after the other, and drops them, until it answers `false` or there is none.
+    /// The one that it refuses with an error stays.
+    ///
+    /// # Errors
+    /// Those of [`peek`](Frames::peek) and of `take`.
+    #[inline]
+    pub fn walk(&mut self, mut take: impl FnMut(Frame<'_>) -> Result<bool>) -> Result<()> {
+        while let Some(frame) = self.peek()? {
+            let length = frame.body.len() + 5;
+            let goes_on = take(frame)?;
+            self.start += length;
+            if !goes_on {
+                break;
+            }
+        }
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0);
+        }
+        Ok(())
     }
 
     /// Waits until bytes had time to gather. Cancel safe.
@@ -189,8 +217,8 @@ impl Frames {
         }
         if self.end == self.buffer.len() {
             self.buffer.resize(self.buffer.len() * 2, 0);
-        } else if self.end == 0 && self.buffer.len() > ROOM {
-            self.buffer = vec![0; ROOM];
+        } else if self.end == 0 && self.buffer.len() > self.room {
+            self.buffer = vec![0; self.room];
         }
     }
 }

@@ -3,6 +3,8 @@
 //! Only code and message are kept: a detail could hold a row's values.
 use lakeward_core::{Error, ErrorKind};
 
+use crate::connect;
+
 /// What was being done when the server refused. The same code means different things at different steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
@@ -14,6 +16,8 @@ pub enum Step {
     CreateSlot,
     /// Opening or reading the stream.
     Stream,
+    /// Reading a table.
+    Read,
 }
 
 /// An error message of the server.
@@ -41,6 +45,9 @@ impl Refusal {
 
     /// Our error for it.
     pub fn into_error(self, step: Step) -> Error {
+        if step == Step::Read {
+            return connect::refused(&self.code, &self.message);
+        }
         let (kind, what, remedy) = meaning(&self.code, step);
         let error = Error::new(kind, what).with("sqlstate", &self.code).caused_by(self.message);
         match remedy {

@@ -238,7 +238,7 @@ impl Table {
                     *self.counted.entry(new).or_default() += 1;
                 }
                 Op::Delete => self.take(&new),
-                Op::Read => panic!("no chunks here"),
+                Op::Read | Op::ReadFirst => panic!("no chunks here"),
             }
             return;
         }
