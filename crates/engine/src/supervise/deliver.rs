@@ -1,6 +1,6 @@
 //! What log and chunks bring, given to the lanes; and the cut of an epoch.
 use std::collections::BTreeSet;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use futures::future::try_join_all;
 use lakeward_core::kill::{KillPoint, reached};
@@ -448,6 +448,8 @@ impl Session<'_> {
         self.cx.source.confirm(&through).await?;
         reached(KillPoint::Confirm);
         self.forget_plans(&before).await?;
+        let interval = self.cx.options.commit_interval.0;
+        self.cut_at = gathers_since(self.cut_at, Instant::now(), interval);
         (self.epoch_rows, self.epoch_bytes, self.oldest_pending) = (0, 0, None);
         if self.lanes.values().all(|l| l.load.is_none()) && self.planning.is_empty() {
             self.delivered = None;
@@ -524,6 +526,13 @@ impl Session<'_> {
     }
 }
 
+/// From when on the next epoch is taken to gather: since the cut of the one before, so that a commit's own time is not
+/// added to every interval; but for half an interval behind a commit at least, or a slow lake would get one for each
+/// event.
+fn gathers_since(cut: Instant, committed: Instant, interval: Duration) -> Instant {
+    committed.checked_sub(interval / 2).map_or(cut, |half| half.max(cut))
+}
+
 fn is(table: &lakeward_core::IntentTable, key: &LaneKey) -> bool {
     table.table == key.0 && table.generation == key.1
 }
@@ -544,4 +553,20 @@ fn other_history(position: &Position) -> Error {
     Error::new(ErrorKind::LogGone, "the log belongs to another history of the server")
         .with("position", position)
         .remedied("`lakeward resync --all` loads the tables again from this server")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_epoch_gathers_for_half_an_interval_at_least_however_long_the_commit_before_took() {
+        let cut = Instant::now();
+        let interval = Duration::from_millis(200);
+        for (took, expected) in [(0, 200), (50, 150), (100, 100), (200, 100), (600, 100)] {
+            let committed = cut + Duration::from_millis(took);
+            let next = gathers_since(cut, committed, interval) + interval;
+            assert_eq!(next - committed, Duration::from_millis(expected), "{took} ms");
+        }
+    }
 }

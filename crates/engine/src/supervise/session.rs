@@ -78,7 +78,7 @@ pub(super) struct Session<'a> {
     pub(super) through: Position,
     /// Whether rows came since `through`: the epoch cannot be cut now.
     pub(super) tail: bool,
-    /// When the running epoch began to gather: with the cut of the one before.
+    /// From when on the running epoch is taken to gather.
     pub(super) cut_at: Instant,
     pub(super) epoch_rows: u64,
     pub(super) epoch_bytes: u64,
