@@ -318,6 +318,11 @@ impl SinkTable for Table {
             }
         }
         for (i, (id, value, large)) in rows_of(&batch.rows).into_iter().enumerate() {
+            if batch.ops[i] == Op::ReadFirst {
+                let is_set = |edit: &Edit| matches!(edit, Edit::Set { id: set, .. } if *set == id);
+                let known = self.base.rows.contains_key(&id) || self.edits.iter().any(is_set);
+                assert!(!known, "row {id} is said to be the first of its key, and is not");
+            }
             self.edits.push(match batch.ops[i] {
                 Op::Delete => Edit::Delete(id),
                 _ => Edit::Set {
