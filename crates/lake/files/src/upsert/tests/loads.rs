@@ -6,9 +6,9 @@ fn first(id: i64, random: &mut Random) -> Change {
     Change { op: Op::ReadFirst, id, a, t: Some(text(random)), before: None }
 }
 
-async fn random_load(seed: u64) {
+async fn random_load(seed: u64, home: Home) {
     let mut random = Random::new(seed);
-    let mut world = World::new(Identity::Key(vec![0]));
+    let mut world = World::new(Identity::Key(vec![0]), home).await;
     let mut model = Model::default();
     let mut next = 0u64;
     let log_begins = random.below(8);
@@ -36,24 +36,24 @@ async fn random_load(seed: u64) {
         }
         let mut epoch = writer.finish(&world.head).await.unwrap();
         assert!(writer.is_empty());
-        if random.below(3) == 0 && world.end_compaction() {
-            epoch.rebase(&world.head).unwrap();
+        if random.below(3) == 0 && world.end_compaction().await {
+            epoch.rebase(&world.head).await.unwrap();
         }
         if random.below(6) == 0 {
             epoch.abandon(&world.store).await.unwrap();
             (model, next) = (before, next_before);
         } else {
-            world.head.publish(&epoch);
+            world.head.publish(&epoch).await;
         }
         match random.below(4) {
             0 => world.begin_compaction(&mut random).await,
-            1 => drop(world.end_compaction()),
+            1 => drop(world.end_compaction().await),
             2 => world.reopen().await,
             _ => {}
         }
         let expected: Vec<_> = model.rows.clone().into_iter().collect();
         assert_eq!(world.rows().await, expected, "seed {seed}");
-        assert_eq!(world.head.index().len(), expected.len() as u64, "seed {seed}: index");
+        world.check_index(expected.len(), seed);
     }
 }
 
@@ -63,14 +63,16 @@ fn before_ids(changes: &[Change]) -> impl Iterator<Item = u64> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn random_loads_beside_the_log_equal_the_model() {
-    for seed in seeds(80) {
-        random_load(seed).await;
+    for home in [Home::Memory, Home::Disk] {
+        for seed in seeds(60) {
+            random_load(seed, home).await;
+        }
     }
 }
 
 #[tokio::test]
 async fn a_table_that_was_not_empty_is_searched_for_first_rows_too() {
-    let mut world = World::new(Identity::Key(vec![0]));
+    let mut world = World::new(Identity::Key(vec![0]), Home::Memory).await;
     commit(&mut world, &[set(1, 10, "old")]).await;
     let mut again = set(1, 11, "new");
     again.op = Op::ReadFirst;
