@@ -13,6 +13,8 @@ mod copies;
 mod evolution;
 #[path = "iceberg/faults.rs"]
 mod faults;
+#[path = "iceberg/foreign.rs"]
+mod foreign;
 #[path = "iceberg/index.rs"]
 mod index;
 #[path = "iceberg/killed.rs"]

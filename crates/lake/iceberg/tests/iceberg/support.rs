@@ -178,11 +178,6 @@ impl World {
         Self { folder, sink }
     }
 
-    /// Whether the other writer of these tests writes this format version. Of version 3 it is Spark, in the laws.
-    pub(crate) fn others_can_write() -> bool {
-        crate::FORMAT_VERSION < 3
-    }
-
     pub(crate) fn path(&self) -> PathBuf {
         self.folder.path().to_owned()
     }

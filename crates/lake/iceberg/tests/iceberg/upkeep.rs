@@ -5,7 +5,7 @@ use lakeward_core::{Op, SinkTable, Slot, TableVersion, UpkeepOutcome, UpkeepPoli
 
 use crate::support::{Row, World, changes, inserts, land, people, policy, row, upkeep};
 
-fn compact() -> UpkeepPolicy {
+pub(crate) fn compact() -> UpkeepPolicy {
     UpkeepPolicy { force_compact: true, ..policy() }
 }
 
@@ -26,7 +26,7 @@ fn plan_of(world: &World) -> serde_json::Value {
 }
 
 /// Three files of ten rows each, a row deleted in each.
-async fn worn(world: &World) -> (Box<dyn SinkTable>, Vec<Row>) {
+pub(crate) async fn worn(world: &World) -> (Box<dyn SinkTable>, Vec<Row>) {
     let schema = people("t");
     let mut table = world.table(&schema).await;
     for epoch in 0..3i64 {
@@ -104,22 +104,6 @@ async fn rows_deleted_while_compaction_ran_do_not_come_back() {
     land(&mut table, &schema).await;
     expected.retain(|r| *r != row![2, "a", 2]);
     world.read("t").assert(&expected);
-}
-
-#[tokio::test]
-async fn compaction_of_files_that_another_writer_rewrote_is_dropped() {
-    if !World::others_can_write() {
-        return;
-    }
-    let world = World::new().await;
-    let (mut table, left) = worn(&world).await;
-    let done = table.upkeep(&compact()).await.unwrap().unwrap().run().await.unwrap();
-    world.execute(Some("t"), "table.delete('id = 1')");
-    let outcome = table.commit_upkeep(done).await.unwrap();
-    assert!(matches!(outcome, UpkeepOutcome::Dropped(_)), "{outcome:?}");
-    let expected: Vec<Row> = left.into_iter().filter(|r| *r != row![1, "a", 1]).collect();
-    world.read("t").assert(&expected);
-    assert!(!world.files("public/t/data").iter().any(|f| f.contains("compacted")));
 }
 
 #[tokio::test]
