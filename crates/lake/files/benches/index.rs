@@ -28,7 +28,11 @@ fn main() {
     let keys = (KEYS * scale).max(1000.0) as u64;
     let temporary = tempfile::tempdir().unwrap();
     let folder = value("--folder").map_or_else(|| temporary.path().into(), PathBuf::from);
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_time()
+        .build()
+        .unwrap();
     let figures = runtime.block_on(run(keys, folder.join("index")));
     let columns: Vec<String> =
         figures.iter().map(|(name, value)| format!("\"{name}\": {value:.0}")).collect();
