@@ -184,7 +184,8 @@ impl Type {
             Self::Double => out.extend(((hash % 100_000) as f64 / 100.0).to_le_bytes()),
             Self::DateTime => {
                 let (month, day) = (2024 * 13 + 1 + hash % 12, 1 + (hash >> 8) % 28);
-                let time = ((hash >> 16) % 24) << 12 | ((hash >> 24) % 60) << 6 | (hash >> 32) % 60;
+                let time =
+                    (((hash >> 16) % 24) << 12) | (((hash >> 24) % 60) << 6) | ((hash >> 32) % 60);
                 let packed = (1u64 << 39) + (month << 22) + (day << 17) + time;
                 out.extend(&packed.to_be_bytes()[3..]);
             }

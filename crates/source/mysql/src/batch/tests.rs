@@ -1,3 +1,4 @@
+//! Rows decoded column by column equal those decoded cell by cell, whatever the events hold.
 use arrow_array::cast::AsArray;
 use lakeward_core::{ChangeBatch, TableId, TransactionId, TransactionInfo, TransactionRef};
 
