@@ -1,4 +1,5 @@
 //! Rows decoded column by column equal those decoded cell by cell, whatever the events hold.
+#![allow(clippy::print_stdout, reason = "a property test prints its seed")]
 use arrow_array::cast::AsArray;
 use lakeward_core::{ChangeBatch, TableId, TransactionId, TransactionInfo, TransactionRef};
 
