@@ -48,7 +48,7 @@ impl Covered {
 /// What a run knows. Facts name files by their place in it.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Directory {
-    /// The identity of rows, see [`TableLayout::signature`](crate::layout::TableLayout::signature).
+    /// The identity of rows under which keys were hashed, as their layout gives it.
     pub signature: String,
     /// Its files.
     pub files: Vec<Covered>,
