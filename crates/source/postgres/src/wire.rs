@@ -1,7 +1,7 @@
 //! The walsender connection: startup, authentication, the replication commands, and the switch into the stream.
 //!
 //! `tokio-postgres` has no replication mode, hence this; and its COPY hands out rows one by one, hence
-//! [`ReadingConnection`]. Deliberately absent: the extended protocol, retries (the engine's), and any meaning of the
+//! `ReadingConnection`. Deliberately absent: the extended protocol, retries (the engine's), and any meaning of the
 //! stream's messages (see [`crate::decode`]).
 mod auth;
 mod frames;

@@ -167,9 +167,11 @@ async fn restart_until<S: SourceServer, L: LakeTarget>(
     Ok(restarts)
 }
 
-/// Versions expire only when many have gathered past the consistent points that are kept: one
-/// undisturbed life at the end, with a small change for every epoch, until that has been seen.
+/// Versions expire only when many have gathered past the consistent points that are kept: once the
+/// backlog of the restarts is done, one undisturbed life with a small change for every epoch, until
+/// that has been seen.
 async fn expire<S: SourceServer, L: LakeTarget>(world: &World<S, L>) -> Result<()> {
+    world.recover().await?;
     let end = tokio::time::Instant::now() + EXPIRY_LIMIT;
     let log = world.home().join(POINTS);
     let running = world.run()?.arg("--take-over").log_points(&log).spawn()?;
