@@ -12,6 +12,9 @@ use serde::{Deserialize, Serialize};
 /// Below this the log's share would hold no full batch.
 pub(super) const MEMORY_MIN: u64 = 32 << 20;
 
+/// Longer periods mean nothing, and moments that far away cannot be reckoned with.
+const PERIOD_MAX: Duration = Duration::from_secs(36_500 * 86_400);
+
 /// The `pipeline` part of a pipeline file.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -240,6 +243,16 @@ impl Validate for PipelineOptions {
             let short = period.0 < Duration::from_millis(10);
             refuse(path.into(), short, "must be at least 10ms");
         }
+        for (path, period) in [
+            ("commit_interval", self.commit_interval),
+            ("retry_limit", self.retry_limit),
+            ("drain_timeout", self.drain_timeout),
+            ("compaction.interval", self.compaction.interval),
+            ("expiry.interval", self.expiry.interval),
+            ("expiry.retain", self.expiry.retain),
+        ] {
+            refuse(path.into(), period.0 > PERIOD_MAX, "must be at most 36500d");
+        }
         let small = self.compaction.target_file_size.0 < 1 << 20;
         refuse("compaction.target_file_size".into(), small, "must be at least 1MiB");
         if let Some(Err(message)) = self.http.as_ref().map(HttpOptions::address) {
@@ -319,6 +332,16 @@ mod tests {
         assert_eq!(pattern("x", "orders").as_deref(), Some("*.orders"));
         assert_eq!(pattern("a", "xxbyyc").as_deref(), Some("a.*b*c"));
         assert_eq!(pattern("a", "xxbyyd"), None);
+    }
+
+    #[test]
+    fn a_period_beyond_all_reckoning_is_refused_at_its_place() {
+        let mut options = PipelineOptions::named("shop");
+        assert_eq!(options.validate(), []);
+        let far = Period(Duration::from_secs(u64::MAX));
+        (options.commit_interval, options.drain_timeout, options.expiry.retain) = (far, far, far);
+        let paths: Vec<_> = options.validate().into_iter().map(|p| p.path).collect();
+        assert_eq!(paths, ["commit_interval", "drain_timeout", "expiry.retain"]);
     }
 
     #[test]
