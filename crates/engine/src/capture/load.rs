@@ -218,6 +218,14 @@ impl Load {
         chunks
     }
 
+    /// Whether all that this load was to read has arrived, and some of it waits for a commit.
+    pub fn awaits_mark(&self) -> bool {
+        self.waiting.is_empty()
+            && self.in_flight.is_empty()
+            && self.owed.len() == self.owed_arrived.len()
+            && !(self.arrived.is_empty() && self.owed_arrived.is_empty())
+    }
+
     /// Whether the load may end with the running epoch: every chunk stands in a committed mark, nothing is owed or
     /// under way, and the log has passed everything that any chunk saw. `passed` says so of one position.
     pub fn may_end(&mut self, passed: impl Fn(&Position) -> bool) -> bool {

@@ -492,7 +492,25 @@ impl<'a> Session<'a> {
         if full || waited >= options.commit_interval.0 {
             return self.has_work() || self.idle_is_due(waited, target);
         }
-        false
+        self.all_has_come(target)
+    }
+
+    /// Whether gathering on would gather nothing that is awaited: the loads have read everything, or the log has come as
+    /// far as the run is to go.
+    fn all_has_come(&mut self, target: Option<&Position>) -> bool {
+        if !self.reads.is_empty() || !self.awaiting_barrier.is_empty() {
+            return false;
+        }
+        let (source, through) = (&self.cx.source, &self.through);
+        let passed = |saw: &Position| source.covers(through, saw) == Coverage::Covered;
+        let mut loading = false;
+        for lane in self.lanes.values_mut() {
+            if lane.load_may_end(passed) || lane.load.as_ref().is_some_and(Load::awaits_mark) {
+                return true;
+            }
+            loading |= lane.load.is_some();
+        }
+        !loading && self.is_awaited(target)
     }
 
     /// When the running epoch will have gathered for long enough; `None` while that would not end it.
@@ -509,13 +527,17 @@ impl<'a> Session<'a> {
     }
 
     fn idle_is_due(&self, waited: Duration, target: Option<&Position>) -> bool {
+        let moved = self.ledger.state().position.as_ref() != Some(&self.through);
+        moved && (waited >= IDLE_CLAIM || self.is_awaited(target))
+    }
+
+    /// Whether the next commit is the one that reaches the run's end.
+    fn is_awaited(&self, target: Option<&Position>) -> bool {
         let committed = self.ledger.state().position.as_ref();
-        let moved = committed != Some(&self.through);
-        let awaited = target.is_some_and(|target| {
+        target.is_some_and(|target| {
             self.covers(&self.through, target)
                 && !committed.is_some_and(|position| self.covers(position, target))
-        });
-        moved && (awaited || waited >= IDLE_CLAIM)
+        })
     }
 
     fn command(&mut self, command: Option<Command>) -> Result<()> {
