@@ -1,6 +1,6 @@
 //! Compaction and expiry: planned after an epoch, run beside the stream, committed between epochs.
 use std::collections::HashMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use lakeward_core::{Error, Result, Slot, TableId, UpkeepDone, UpkeepOutcome, UpkeepPolicy};
 use tokio::sync::oneshot;
@@ -20,11 +20,18 @@ pub(super) struct Asked {
     pub(super) reply: oneshot::Sender<Result<String>>,
 }
 
-/// When tables were last looked at, and what runs. One job at a time: upkeep is a guest.
+/// A table that has had commits is looked at again after this time: looking is cheap, and under many commits files wear
+/// much faster than the interval of tables at rest.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// When tables were last looked at and at which epoch, and what runs. One job at a time, and a rest as long as the job was
+/// after it: upkeep is a guest.
 #[derive(Default)]
 pub(super) struct Schedule {
-    looked: HashMap<LaneKey, Instant>,
+    looked: HashMap<LaneKey, (Instant, u64)>,
     running: Option<LaneKey>,
+    began: Option<Instant>,
+    rest_until: Option<Instant>,
     /// Whether expiry is tried before compaction the next time.
     expiry_next: bool,
     asked: Option<Answering>,
@@ -49,19 +56,24 @@ impl Session<'_> {
     pub(super) async fn plan_upkeep(&mut self) -> Result<()> {
         let options = &self.cx.options;
         let wanted = options.compaction.enabled || options.expiry.enabled;
-        if !wanted || self.upkeep.running.is_some() || self.drain_by.is_some() {
+        let rests = self.upkeep.rest_until.is_some_and(|until| Instant::now() < until);
+        if !wanted || rests || self.upkeep.running.is_some() || self.drain_by.is_some() {
             return Ok(());
         }
         let every = options.compaction.interval.0.min(options.expiry.interval.0);
-        let due = |at: Option<&Instant>, started: Instant| {
-            at.copied().unwrap_or(started).elapsed() >= every
+        let (looked, started) = (&self.upkeep.looked, self.started);
+        let due = |key: &LaneKey, epoch: u64| {
+            let (at, seen) = looked.get(key).copied().unwrap_or((started, 0));
+            let due = at.elapsed() >= every || (epoch > seen && at.elapsed() >= LOOK_AGAIN);
+            due.then_some(at)
         };
-        let next = self
-            .lanes
-            .iter()
-            .filter(|(_, lane)| lane.slot == Slot::Visible && lane.mark.is_some())
-            .find(|(key, _)| due(self.upkeep.looked.get(*key), self.started))
-            .map(|(key, _)| key.clone());
+        let visible = self.lanes.iter().filter(|(_, lane)| lane.slot == Slot::Visible);
+        let marked = visible.filter_map(|(key, lane)| Some((key, lane.mark.as_ref()?.epoch)));
+        // Who has waited longest is next: one busy table must not keep the others waiting.
+        let next = marked
+            .filter_map(|(key, epoch)| Some((due(key, epoch)?, key)))
+            .min_by_key(|(at, _)| *at)
+            .map(|(_, key)| key.clone());
         match next {
             Some(key) => self.begin_upkeep(key, false).await.map(|_| ()),
             None => Ok(()),
@@ -85,8 +97,9 @@ impl Session<'_> {
     /// Plans and starts upkeep of a table; false when there is nothing to do.
     async fn begin_upkeep(&mut self, key: LaneKey, force_compact: bool) -> Result<bool> {
         let policy = self.policy(force_compact);
-        self.upkeep.looked.insert(key.clone(), Instant::now());
         let Some(lane) = self.lanes.get_mut(&key) else { return Ok(false) };
+        let epoch = lane.mark.as_ref().map_or(0, |mark| mark.epoch);
+        self.upkeep.looked.insert(key.clone(), (Instant::now(), epoch));
         // Both kinds get their turn: a table that always has something to compact must not keep all its versions.
         let expiry_first = !force_compact && std::mem::take(&mut self.upkeep.expiry_next);
         let mut job = None;
@@ -99,7 +112,7 @@ impl Session<'_> {
         self.upkeep.expiry_next = !expiry_first;
         let Some(job) = job else { return Ok(false) };
         tracing::info!(table = %key.0, job = job.describe(), "upkeep begins");
-        self.upkeep.running = Some(key.clone());
+        (self.upkeep.running, self.upkeep.began) = (Some(key.clone()), Some(Instant::now()));
         self.side(async move { Note::Upkept(Upkept { key, done: job.run().await }) });
         Ok(true)
     }
@@ -108,6 +121,7 @@ impl Session<'_> {
     pub(super) async fn commit_upkeep(&mut self, upkept: Upkept) -> Result<()> {
         let Upkept { key, done } = upkept;
         self.upkeep.running = None;
+        self.upkeep.rest_until = self.upkeep.began.map(|began| Instant::now() + began.elapsed());
         let said = match (done, self.lanes.get_mut(&key)) {
             (Ok(done), Some(lane)) => match lane.sink.commit_upkeep(done).await? {
                 UpkeepOutcome::Done(what) => {
