@@ -21,6 +21,9 @@ use crate::{Result, fail, host};
 /// How long a call that must end by itself may take.
 pub const CALL_LIMIT: Duration = Duration::from_secs(180);
 
+/// How long a run may take that has the backlog of many broken ones to do, on a machine that runs other laws too.
+const RECOVERY_LIMIT: Duration = Duration::from_secs(400);
+
 /// A boxed future of the kit.
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
 
@@ -294,7 +297,7 @@ impl<S: SourceServer, L: LakeTarget> World<S, L> {
     /// Like [`World::catch_up`], taking the pipeline over from a writer that is dead but young.
     pub async fn recover(&self) -> Result<Ended> {
         let call = self.run()?.arg("--take-over").arg("--until-caught-up");
-        call.finish(CALL_LIMIT).await?.ensure(exit::DONE)
+        call.finish(RECOVERY_LIMIT).await?.ensure(exit::DONE)
     }
 
     /// Starts `lakeward run`, as the successor of a writer that was killed.

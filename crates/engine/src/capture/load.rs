@@ -218,9 +218,11 @@ impl Load {
         chunks
     }
 
-    /// Whether all that this load was to read has arrived, and some of it waits for a commit.
+    /// Whether only the commit of what has arrived keeps the load from its end, as far as the last
+    /// [`may_end`](Self::may_end) knew.
     pub fn awaits_mark(&self) -> bool {
-        self.waiting.is_empty()
+        self.unseen.is_empty()
+            && self.waiting.is_empty()
             && self.in_flight.is_empty()
             && self.owed.len() == self.owed_arrived.len()
             && !(self.arrived.is_empty() && self.owed_arrived.is_empty())

@@ -527,11 +527,16 @@ impl Session<'_> {
 }
 
 /// From when on the next epoch is taken to gather: since the cut of the one before, so that a commit's own time is not
-/// added to every interval; but for half an interval behind a commit at least, or a slow lake would get one for each
-/// event.
+/// added to every interval. But behind a commit it gathers for half an interval at least, and for as long as the commit
+/// took: with a slow lake at least half of the time goes into reading. A stalled commit counts as some intervals only.
 fn gathers_since(cut: Instant, committed: Instant, interval: Duration) -> Instant {
-    committed.checked_sub(interval / 2).map_or(cut, |half| half.max(cut))
+    let took = committed.saturating_duration_since(cut).min(interval * STALL_INTERVALS);
+    let earliest = (committed + took.max(interval / 2)).checked_sub(interval);
+    earliest.map_or(cut, |earliest| earliest.max(cut))
 }
+
+/// For how many intervals an epoch gathers at most after a slow commit.
+const STALL_INTERVALS: u32 = 4;
 
 fn is(table: &lakeward_core::IntentTable, key: &LaneKey) -> bool {
     table.table == key.0 && table.generation == key.1
@@ -560,10 +565,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_epoch_gathers_for_half_an_interval_at_least_however_long_the_commit_before_took() {
+    fn an_epoch_gathers_for_half_an_interval_and_for_as_long_as_the_commit_before_took() {
         let cut = Instant::now();
         let interval = Duration::from_millis(200);
-        for (took, expected) in [(0, 200), (50, 150), (100, 100), (200, 100), (600, 100)] {
+        for (took, expected) in [(0, 200), (50, 150), (100, 100), (150, 150), (600, 600), (5_000, 800)] {
             let committed = cut + Duration::from_millis(took);
             let next = gathers_since(cut, committed, interval) + interval;
             assert_eq!(next - committed, Duration::from_millis(expected), "{took} ms");

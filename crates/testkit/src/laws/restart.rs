@@ -187,7 +187,7 @@ async fn expire<S: SourceServer, L: LakeTarget>(world: &World<S, L>) -> Result<(
 }
 
 /// How long that life may take.
-const EXPIRY_LIMIT: Duration = Duration::from_secs(120);
+const EXPIRY_LIMIT: Duration = Duration::from_secs(240);
 
 async fn add_a_table<S: SourceServer, L: LakeTarget>(world: &World<S, L>) -> Result<()> {
     let sql = "CREATE TABLE IF NOT EXISTS added (id int PRIMARY KEY, note text); \
