@@ -165,7 +165,7 @@ END $$";
 /// Drops a pipeline's slot, whoever reads it.
 pub(crate) fn drop_slot(slot: &str) -> String {
     format!(
-        "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots \
+        "SELECT pg_terminate_backend(active_pid, 10000) FROM pg_replication_slots \
          WHERE slot_name = '{slot}' AND active_pid IS NOT NULL; \
          SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = '{slot}'"
     )

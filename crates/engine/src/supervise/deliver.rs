@@ -168,6 +168,7 @@ impl Session<'_> {
             Item::Schema(change) => (change.before.table.clone(), Some(&change.before.identity)),
         };
         let identity = identity.cloned();
+        self.epoch_is_load = false;
         if let Item::Rows(batch) = &item {
             self.epoch_rows += batch.len() as u64;
             self.epoch_bytes += batch.memory_bytes();
@@ -451,6 +452,7 @@ impl Session<'_> {
         let interval = self.cx.options.commit_interval.0;
         self.cut_at = gathers_since(self.cut_at, Instant::now(), interval);
         (self.epoch_rows, self.epoch_bytes, self.oldest_pending) = (0, 0, None);
+        self.epoch_is_load = true;
         if self.lanes.values().all(|l| l.load.is_none()) && self.planning.is_empty() {
             self.delivered = None;
         }

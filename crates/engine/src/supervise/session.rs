@@ -38,6 +38,9 @@ const IDLE_CLAIM: Duration = Duration::from_secs(5);
 /// How often progress is shown and due work looked for.
 const TICK: Duration = Duration::from_millis(50);
 
+/// An epoch of a load alone is up to so many times longer and larger.
+const LOAD_PATIENCE: u32 = 4;
+
 /// Events that wait between the stream's task and the session. Each is at most a few MiB.
 const EVENTS_MAX: usize = 4;
 
@@ -82,6 +85,8 @@ pub(super) struct Session<'a> {
     pub(super) cut_at: Instant,
     pub(super) epoch_rows: u64,
     pub(super) epoch_bytes: u64,
+    /// Whether nothing but rows of loads came since the last cut.
+    pub(super) epoch_is_load: bool,
     /// Source commit time of the oldest uncommitted change.
     pub(super) oldest_pending: Option<SystemTime>,
     pub(super) head: Option<Position>,
@@ -217,6 +222,7 @@ impl<'a> Session<'a> {
             cut_at: now,
             epoch_rows: 0,
             epoch_bytes: 0,
+            epoch_is_load: true,
             oldest_pending: None,
             head: None,
             delivered: None,
@@ -487,9 +493,10 @@ impl<'a> Session<'a> {
         }
         let waited = self.cut_at.elapsed();
         let options = &self.cx.options;
-        let full =
-            self.epoch_bytes >= options.commit_bytes.0 || self.epoch_rows >= options.commit_rows;
-        if full || waited >= options.commit_interval.0 {
+        let times = self.patience();
+        let full = self.epoch_bytes >= options.commit_bytes.0.saturating_mul(times.into())
+            || self.epoch_rows >= options.commit_rows.saturating_mul(times.into());
+        if full || waited >= options.commit_interval.0.saturating_mul(times) {
             return self.has_work() || self.idle_is_due(waited, target);
         }
         self.all_has_come(target)
@@ -517,7 +524,14 @@ impl<'a> Session<'a> {
     fn next_cut(&self) -> Option<Instant> {
         let may_be_cut = !self.tail && self.finishing.is_none();
         let has_rows = self.lanes.values().any(|lane| lane.dirty);
-        (may_be_cut && has_rows).then(|| self.cut_at + self.cx.options.commit_interval.0)
+        let interval = self.cx.options.commit_interval.0.saturating_mul(self.patience());
+        (may_be_cut && has_rows).then(|| self.cut_at.checked_add(interval)).flatten()
+    }
+
+    /// How many times longer and larger an epoch may become: nobody waits for rows of a load alone, and the fewer its files
+    /// are, the less there is to do about them later.
+    fn patience(&self) -> u32 {
+        if self.epoch_is_load && !self.reads.is_empty() { LOAD_PATIENCE } else { 1 }
     }
 
     fn has_work(&mut self) -> bool {

@@ -5,6 +5,9 @@ use std::time::{Duration, Instant};
 use lakeward_core::{Error, Result, Slot, TableId, UpkeepDone, UpkeepOutcome, UpkeepPolicy};
 use tokio::sync::oneshot;
 
+use crate::write::lane::Lane;
+
+use super::command::RunMode;
 use super::planning::Note;
 use super::session::{LaneKey, Session, unknown_table};
 
@@ -61,14 +64,18 @@ impl Session<'_> {
             return Ok(());
         }
         let every = options.compaction.interval.0.min(options.expiry.interval.0);
+        // A run that is to end does not look for work of its own at its end.
+        let follows = self.cx.mode != RunMode::UntilCaughtUp;
         let (looked, started) = (&self.upkeep.looked, self.started);
         let due = |key: &LaneKey, epoch: u64| {
             let (at, seen) = looked.get(key).copied().unwrap_or((started, 0));
-            let due = at.elapsed() >= every || (epoch > seen && at.elapsed() >= LOOK_AGAIN);
+            let due = at.elapsed() >= every || (follows && epoch > seen && at.elapsed() >= LOOK_AGAIN);
             due.then_some(at)
         };
-        let visible = self.lanes.iter().filter(|(_, lane)| lane.slot == Slot::Visible);
-        let marked = visible.filter_map(|(key, lane)| Some((key, lane.mark.as_ref()?.epoch)));
+        // What is being loaded is not tidied up meanwhile.
+        let rest = |lane: &Lane| lane.slot == Slot::Visible && lane.load.is_none();
+        let at_rest = self.lanes.iter().filter(|(_, lane)| rest(lane));
+        let marked = at_rest.filter_map(|(key, lane)| Some((key, lane.mark.as_ref()?.epoch)));
         // Who has waited longest is next: one busy table must not keep the others waiting.
         let next = marked
             .filter_map(|(key, epoch)| Some((due(key, epoch)?, key)))

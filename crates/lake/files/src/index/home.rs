@@ -26,9 +26,9 @@ pub struct IndexLimits {
 }
 
 impl Default for IndexLimits {
-    /// 13 MiB for the memory part, 24 MiB while many keys come at once.
+    /// 13 MiB for the memory part, 56 MiB while many keys come at once.
     fn default() -> Self {
-        Self { memory_places: 256 << 10, buffer_facts: 512 << 10, few_facts: 64 << 10 }
+        Self { memory_places: 256 << 10, buffer_facts: 1200 << 10, few_facts: 64 << 10 }
     }
 }
 
