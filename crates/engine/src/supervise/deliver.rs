@@ -570,7 +570,9 @@ mod tests {
     fn an_epoch_gathers_for_half_an_interval_and_for_as_long_as_the_commit_before_took() {
         let cut = Instant::now();
         let interval = Duration::from_millis(200);
-        for (took, expected) in [(0, 200), (50, 150), (100, 100), (150, 150), (600, 600), (5_000, 800)] {
+        for (took, expected) in
+            [(0, 200), (50, 150), (100, 100), (150, 150), (600, 600), (5_000, 800)]
+        {
             let committed = cut + Duration::from_millis(took);
             let next = gathers_since(cut, committed, interval) + interval;
             assert_eq!(next - committed, Duration::from_millis(expected), "{took} ms");

@@ -69,7 +69,8 @@ impl Session<'_> {
         let (looked, started) = (&self.upkeep.looked, self.started);
         let due = |key: &LaneKey, epoch: u64| {
             let (at, seen) = looked.get(key).copied().unwrap_or((started, 0));
-            let due = at.elapsed() >= every || (follows && epoch > seen && at.elapsed() >= LOOK_AGAIN);
+            let due =
+                at.elapsed() >= every || (follows && epoch > seen && at.elapsed() >= LOOK_AGAIN);
             due.then_some(at)
         };
         // What is being loaded is not tidied up meanwhile.

@@ -150,7 +150,7 @@ impl Run {
     }
 
     fn search(&self, keys: &[KeyHash], mut found: impl FnMut(usize, u32, u32)) -> Result<()> {
-        let (mut filter, mut data) = (Window::new(), Window::new());
+        let (mut filter, mut data) = (Window::new(1), Window::new(self.pages_ahead(keys)));
         for (at, key) in keys.iter().enumerate() {
             let wanted = ((key.0 >> 64) as u64, key.0 as u64);
             if !self.may_hold(wanted, &mut filter)? {
@@ -177,6 +177,15 @@ impl Run {
             }
         }
         Ok(())
+    }
+
+    /// How many pages to read at once so that most of them are wanted: keys of hashes spread evenly over the pages.
+    fn pages_ahead(&self, keys: &[KeyHash]) -> usize {
+        let page = |key: Option<&KeyHash>| {
+            key.map_or(0, |key| page_of(&self.fences, (key.0 >> 64) as u64))
+        };
+        let span = page(keys.last()) - page(keys.first()).min(page(keys.last())) + 1;
+        if keys.len() * 2 > span { PAGES_AT_ONCE } else { 1 }
     }
 
     fn may_hold(&self, (high, low): (u64, u64), window: &mut Window) -> Result<bool> {
@@ -243,24 +252,54 @@ fn first_not_below(page: &Page, count: usize, wanted: (u64, u64)) -> usize {
     from
 }
 
-/// The page that was read last.
+/// The pages that were read last.
 struct Window {
-    number: Option<u64>,
-    page: Page,
+    /// Pages read at once.
+    ahead: usize,
+    bytes: Vec<u8>,
+    first: u64,
+    /// How many of them are there.
+    count: u64,
+    /// The page whose checksum was looked at last.
+    sound: Option<u64>,
 }
 
 impl Window {
-    fn new() -> Self {
-        Self { number: None, page: [0; PAGE_BYTES] }
+    fn new(ahead: usize) -> Self {
+        Self { ahead, bytes: Vec::new(), first: 0, count: 0, sound: None }
     }
 
     fn page(&mut self, file: &File, number: u64) -> Result<&Page> {
-        if self.number != Some(number) {
-            self.number = None;
-            page::read(file, number, &mut self.page)?;
-            self.number = Some(number);
+        if !(self.first..self.first + self.count).contains(&number) {
+            self.fill(file, number)?;
         }
-        Ok(&self.page)
+        let at = (number - self.first) as usize * PAGE_BYTES;
+        let page = self.bytes.get(at..at + PAGE_BYTES).and_then(|page| page.try_into().ok());
+        let page: &Page = page.ok_or_else(damaged)?;
+        if self.sound != Some(number) {
+            self.sound = page::is_sound(page, number).then_some(number);
+            if self.sound.is_none() {
+                return Err(damaged());
+            }
+        }
+        Ok(page)
+    }
+
+    /// Reads from `number` on, as far as the file goes.
+    fn fill(&mut self, file: &File, number: u64) -> Result<()> {
+        self.count = 0;
+        self.bytes.resize(self.ahead * PAGE_BYTES, 0);
+        let (mut read, from) = (0, number * PAGE_BYTES as u64);
+        while read < self.bytes.len() {
+            match file.read_at(&mut self.bytes[read..], from + read as u64) {
+                Ok(0) => break,
+                Ok(more) => read += more,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(damaged().caused_by(error)),
+            }
+        }
+        (self.first, self.count) = (number, (read / PAGE_BYTES) as u64);
+        if self.count == 0 { Err(damaged()) } else { Ok(()) }
     }
 }
 

@@ -162,11 +162,25 @@ impl Keys {
         matches!(self, Self::Keyed(spots) if spots.contains_key(key))
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
+    /// Number of touched keys.
+    pub(crate) fn len(&self) -> usize {
         match self {
-            Self::Append => true,
-            Self::Keyed(spots) => spots.is_empty(),
-            Self::Counted(rows) => rows.is_empty(),
+            Self::Append => 0,
+            Self::Keyed(spots) => spots.len(),
+            Self::Counted(rows) => rows.len(),
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Makes room for so many keys at once, if there are none yet.
+    pub(crate) fn expect(&mut self, count: usize) {
+        if let Self::Keyed(spots) = self
+            && spots.is_empty()
+        {
+            spots.reserve(count);
         }
     }
 

@@ -33,6 +33,8 @@ pub struct EpochWriter {
     layout: TableLayout,
     buffer_bytes: u64,
     keys: Keys,
+    /// Keys that the epoch before touched: the next one will touch about as many.
+    expected_keys: usize,
     buffer: Buffer,
     files: Files,
     /// Incomplete rows without a base, by key; those whose key is no longer [`Spot::Owed`] are settled.
@@ -50,6 +52,7 @@ impl EpochWriter {
     pub fn new(store: Store, layout: TableLayout, options: EpochOptions) -> Self {
         Self {
             keys: no_keys(&layout),
+            expected_keys: 0,
             layout,
             buffer_bytes: options.buffer_bytes,
             buffer: Buffer::default(),
@@ -141,6 +144,7 @@ impl EpochWriter {
         let lake = self.lake_places(&fitted, &incomplete, head).await?;
         let from_lake = self.fetch_lake(&lake, &schema, head).await?;
         // From here on the epoch changes.
+        self.keys.expect(self.expected_keys);
         let number = self.buffer.next_number();
         let plan = self.keys.apply(&Changes {
             batch: number,
@@ -420,6 +424,7 @@ impl EpochWriter {
             self.first.settle(spots, &mut self.files);
         }
         self.files.drop_dead().await?;
+        self.expected_keys = self.keys.len();
         let mut epoch = EpochFiles {
             unresolved: self.unresolved()?,
             files: self.files.take(),
