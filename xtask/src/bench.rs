@@ -1,5 +1,6 @@
 //! `cargo x bench`: builds the product and the bench as they ship, and runs it.
 
+use std::path::PathBuf;
 use std::process::Command;
 
 use crate::{End, command, prerequisites};
@@ -56,6 +57,19 @@ fn run(passed: &[String]) -> Result<End, String> {
     let mut build = command::cargo(&["build", "--release", "--workspace", "--locked", "--quiet"]);
     command::run(build.args(programs))?;
     ended(Command::new(command::target().join("release/bench")).args(passed))
+}
+
+/// Every case at a thousandth of its size: that it appears, and is a figure.
+pub(crate) fn form(binary: PathBuf) -> Result<(), String> {
+    let build = ["build", "--quiet", "--workspace", "--locked", "--bin", "bench"];
+    command::run(&mut command::cargo(&build))?;
+    let mut bench = Command::new(command::target().join("debug/bench"));
+    bench.args(["--scale", "0.001", "--binary"]).arg(binary);
+    bench.arg("--out").arg(command::target().join("bench-form"));
+    match ended(&mut bench)? {
+        End::Good => Ok(()),
+        _ => Err("see above".to_owned()),
+    }
 }
 
 fn ended(bench: &mut Command) -> Result<End, String> {

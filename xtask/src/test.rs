@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
-use crate::{End, command, prerequisites, skips, tidy};
+use crate::{End, bench, command, prerequisites, skips, tidy};
 
 /// What a change's test should take on a bare machine of two cores.
 const BUDGET: Duration = Duration::from_secs(60 * 60);
@@ -64,6 +64,9 @@ impl Run {
         self.stage("unit tests", Run::units);
         if self.stage("build for the laws", |_| build()) {
             self.stage("laws", Run::laws);
+            if self.filter.is_none() {
+                self.stage("bench, form only", |_| bench::form(law_binary()));
+            }
         }
     }
 
