@@ -36,7 +36,7 @@ pub(super) type LaneKey = (TableId, u32);
 const IDLE_CLAIM: Duration = Duration::from_secs(5);
 
 /// How often progress is shown and due work looked for.
-const TICK: Duration = Duration::from_millis(50);
+const TICK: Duration = Duration::from_millis(100);
 
 /// An epoch of a load alone is up to so many times longer and larger.
 const LOAD_PATIENCE: u32 = 4;

@@ -48,7 +48,7 @@ async fn run(keys: u64, folder: PathBuf) -> Vec<(&'static str, f64)> {
     let before = cpu_seconds();
     let started = Instant::now();
     let mut bench = Bench::build(&folder, keys).await;
-    show("index_build_keys_per_cpu_second", keys as f64 / (cpu_seconds() - before));
+    show("index_build_keys_per_cpu_second", keys as f64 / (cpu_seconds() - before).max(TICK));
     show("index_build_seconds_x1000", started.elapsed().as_secs_f64() * 1000.0);
     show("index_disk_bytes", size(&folder) as f64);
     for (name, from, found) in [
@@ -65,7 +65,10 @@ async fn run(keys: u64, folder: PathBuf) -> Vec<(&'static str, f64)> {
         bench.replace(batch.collect()).await;
     }
     bench.settled().await;
-    show("index_replaced_keys_per_cpu_second", (epochs * BATCH) as f64 / (cpu_seconds() - before));
+    show(
+        "index_replaced_keys_per_cpu_second",
+        (epochs * BATCH) as f64 / (cpu_seconds() - before).max(TICK),
+    );
     show("index_lookups_per_cpu_second_later", lookups(&bench, keys, 0, BATCH).await);
     show("index_memory_bytes", bench.index.memory_bytes() as f64);
     show("index_rss_bytes", status("VmHWM:"));
@@ -101,7 +104,7 @@ async fn lookups(bench: &Bench, keys: u64, from: u64, found: u64) -> f64 {
         }
         seconds += cpu_seconds() - before;
     }
-    (BATCH * BATCHES) as f64 / seconds.max(0.01)
+    (BATCH * BATCHES) as f64 / seconds.max(TICK)
 }
 
 /// An index and the table that it is about: files without content.
@@ -190,6 +193,9 @@ fn key(n: u64) -> KeyHash {
     };
     KeyHash(u128::from(mix(n)) << 64 | u128::from(mix(!n)))
 }
+
+/// The step of the clock, in seconds.
+const TICK: f64 = 0.01;
 
 /// Seconds of processor time of this process.
 fn cpu_seconds() -> f64 {
