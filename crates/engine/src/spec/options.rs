@@ -29,7 +29,8 @@ pub struct PipelineOptions {
     #[schemars(extend("default" = "./<name>.state"))]
     pub state_dir: PathBuf,
 
-    /// How long changes gather before an epoch is committed. Shorter: fresher tables, more and smaller files.
+    /// How long changes gather before an epoch is committed. Shorter: fresher tables, more and smaller files. Up to four times
+    /// as long while nothing but rows of initial loads comes.
     #[serde(default = "default_commit_interval")]
     pub commit_interval: Period,
 
@@ -131,7 +132,7 @@ pub struct TableOptions {
 pub struct CompactionOptions {
     /// Whether the pipeline compacts by itself. `lakeward compact` works either way.
     pub enabled: bool,
-    /// How often each table is looked at.
+    /// How often each table is looked at; one that had commits also a second later.
     pub interval: Period,
     /// Data files aim at this size. Larger: fewer files to open; smaller: less is rewritten at a time.
     pub target_file_size: Bytes,
@@ -300,7 +301,7 @@ fn default_spill_max() -> Bytes {
 }
 
 fn default_rows_per_chunk() -> u64 {
-    50_000
+    200_000
 }
 
 fn default_chunk_readers() -> u32 {
