@@ -7,12 +7,15 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 
 use crate::{Result, fail, host};
+
+/// The number of the signal that drains.
+const SIGTERM: u32 = 15;
 
 /// Exit codes the product promises.
 pub mod exit {
@@ -171,6 +174,17 @@ impl Running {
         !matches!(self.child.try_wait(), Ok(None))
     }
 
+    /// Whether SIGTERM would drain it: a process that has only just begun it would end.
+    fn hears_signals(&self) -> bool {
+        let status =
+            self.pid().and_then(|pid| fs::read_to_string(format!("/proc/{pid}/status")).ok());
+        let caught = status.as_deref().and_then(|status| {
+            let line = status.lines().find_map(|line| line.strip_prefix("SigCgt:"))?;
+            u64::from_str_radix(line.trim(), 16).ok()
+        });
+        caught.is_some_and(|mask| mask >> (SIGTERM - 1) & 1 == 1)
+    }
+
     /// Asks it to drain (SIGTERM). Returns at once.
     pub fn terminate(&self) {
         if let Some(pid) = self.pid() {
@@ -184,8 +198,12 @@ impl Running {
         self.wait(Duration::from_secs(10)).await
     }
 
-    /// SIGTERM, then waits for the drained end.
-    pub async fn drain(self, limit: Duration) -> Result<Ended> {
+    /// SIGTERM as soon as it would be heard, then waits for the drained end.
+    pub async fn drain(mut self, limit: Duration) -> Result<Ended> {
+        let end = Instant::now() + limit;
+        while !self.ended() && !self.hears_signals() && Instant::now() < end {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
         self.terminate();
         self.wait(limit).await
     }

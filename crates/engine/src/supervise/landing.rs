@@ -181,16 +181,20 @@ async fn begin_anew(
     tracing::warn!(%error, "the log begins anew; every table is loaded again");
     let mut next = ledger.state().clone();
     next.epoch += 1;
+    let mut copies = Vec::new();
     for table in next.tables.values_mut() {
         table.diverged = Some("the log that it was owed is gone".into());
-        if let (Some(copy), Some(schema)) = (table.copy.take(), next.schemas.get(&table.table)) {
-            context.sink.drop_copy(schema, copy.generation).await?;
-        }
+        copies.extend(table.copy.take().map(|copy| (table.table.clone(), copy.generation)));
     }
     context.source.remove().await?;
     let tables = context.source.discover().await?;
     let prepared = context.source.prepare(&tables).await?;
     ledger.complete(&next, prepared.beginning).await?;
+    for (table, generation) in copies {
+        if let Some(schema) = next.schemas.get(&table) {
+            context.sink.drop_copy(schema, generation).await?;
+        }
+    }
     for (table, reply) in asked {
         let _ = reply.send(Ok(format!("{table} is loaded again from a log that begins now")));
     }

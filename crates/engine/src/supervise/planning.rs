@@ -242,9 +242,7 @@ impl Session<'_> {
         self.planning.remove(&table);
         let schema = self.as_followed(&schema);
         let generation = self.ledger.state().tables.get(&table).map_or(1, |t| t.next_generation());
-        if copy {
-            self.leave_older_copies(&schema).await?;
-        }
+        let older = if copy { self.leave_older_copies(&schema.table) } else { Vec::new() };
         let slot = if copy { Slot::Copy(generation) } else { Slot::Visible };
         let mut sink = self.cx.sink.open_table(&schema, slot).await?;
         // Before the ledger says that the load is ours: a mark that it does not know must stay a refusal.
@@ -253,6 +251,10 @@ impl Session<'_> {
             return Err(foreign_mark(found));
         }
         let plan = self.ledger.plan(&schema, generation, copy, &chunks).await?;
+        // Only now does nobody go on with them: what a crash leaves of a copy must never be opened.
+        for generation in older {
+            self.cx.sink.drop_copy(&schema, generation).await?;
+        }
         tracing::info!(%table, generation, chunks = chunks.len(), "a load begins");
         let load = Some(Load::new(plan, chunks, None, None));
         let behaviour = self.cx.options.schema_change(&table);
@@ -272,9 +274,9 @@ impl Session<'_> {
             .map_or_else(|| Arc::clone(schema), |(_, lane)| Arc::clone(&lane.schema))
     }
 
-    /// An older copy under way is given up, and so is a visible table that was still being loaded.
-    async fn leave_older_copies(&mut self, schema: &TableSchema) -> Result<()> {
-        let table = &schema.table;
+    /// An older copy under way is given up, and so is a visible table that was still being loaded. Returns the copies'
+    /// generations; they are still there.
+    fn leave_older_copies(&mut self, table: &TableId) -> Vec<u32> {
         let left: Vec<LaneKey> = self
             .lanes
             .iter()
@@ -283,6 +285,7 @@ impl Session<'_> {
             })
             .map(|(key, _)| key.clone())
             .collect();
+        let mut copies = Vec::new();
         for key in left {
             let lane = self.lanes.remove(&key);
             for read in self.reads.values().filter(|r| r.lane == key) {
@@ -290,10 +293,10 @@ impl Session<'_> {
             }
             self.reads.retain(|_, read| read.lane != key);
             if let Some(Slot::Copy(generation)) = lane.map(|l| l.slot) {
-                self.cx.sink.drop_copy(schema, generation).await?;
+                copies.push(generation);
             }
         }
-        Ok(())
+        copies
     }
 
     /// Applies a schema that no row announced, once the log has passed what the catalogue look-up saw.

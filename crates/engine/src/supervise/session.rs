@@ -290,6 +290,7 @@ impl<'a> Session<'a> {
             }
         }
         if let Some(copy) = copy {
+            drop_given_up(self.cx, state, known, copy.generation).await?;
             let slot = Slot::Copy(copy.generation);
             let lane = self.open_lane(state, known, slot, copy.generation, horizon).await?;
             self.enter(lane);
@@ -589,6 +590,15 @@ impl<'a> Session<'a> {
         }
         self.lanes.values_mut().filter_map(|l| l.load.as_mut()).for_each(Load::discard_all);
     }
+}
+
+/// Copies between the visible table and the one under way were given up; a crash may have left them.
+async fn drop_given_up(cx: &Context, state: &State, known: &TableState, newest: u32) -> Result<()> {
+    let Some(schema) = state.schemas.get(&known.table) else { return Ok(()) };
+    for generation in known.visible + 1..newest {
+        cx.sink.drop_copy(schema, generation).await?;
+    }
+    Ok(())
 }
 
 /// Returns at a moment; never without one.

@@ -90,14 +90,21 @@ impl Sink for Delta {
         Ok(Box::new(table.map_err(|error| error.with("table", &schema.table))?))
     }
 
-    /// The copy's log goes first: from then on nothing names its files. What a crash leaves of them goes with a later clean-up.
+    /// The copy's log goes first, the newest commit before the older ones: what a crash leaves of it is a log still. From
+    /// then on nothing names its files; what is left of them goes with a later clean-up.
     async fn drop_copy(&self, schema: &TableSchema, generation: u32) -> Result<()> {
         let folder = folder::of(&schema.table);
         let log = |slot| Log::new(self.store.clone(), &folder, slot);
         IndexFolders::of(&self.env, &schema.table).home(Slot::Copy(generation)).remove();
         let Some(copy) = log(Slot::Copy(generation)).load().await? else { return Ok(()) };
         let visible = log(Slot::Visible).load().await?;
-        self.store.delete_all(&copy_folder(&folder, generation)).await?;
+        let copy_folder = copy_folder(&folder, generation);
+        let mut of_log = self.store.list(&copy_folder).await?;
+        of_log.sort_unstable();
+        for path in of_log.iter().rev() {
+            self.store.delete(path).await?;
+        }
+        self.store.delete_all(&copy_folder).await?;
         let promoted = visible.and_then(|v| v.progress()).is_some_and(|(g, _)| g >= generation);
         if promoted {
             return Ok(());

@@ -93,7 +93,9 @@ impl Dialect for Spoken {
 
     /// Deadlock, lock timeout.
     fn lost_a_lock(&self, error: &str) -> bool {
-        ["1213:", "1205:"].iter().any(|code| error.starts_with(code))
+        // 11.8 now and then cannot write a transaction's own temporary file (EFAULT): the transaction is lost with it.
+        let file_is_lost = error.starts_with("3:") && error.contains("Errcode: 14");
+        file_is_lost || ["1213:", "1205:"].iter().any(|code| error.starts_with(code))
     }
 
     fn shop(&self) -> &'static Shop {
