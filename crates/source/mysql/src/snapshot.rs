@@ -86,13 +86,18 @@ impl Snapshots {
             let before = existing(&mut session, table).await?;
             completed = self.completing(&mut session, completed).await?;
             let mut unclear = exact && !prepared(&mut session).await?.is_empty();
-            let at = snapshot(&mut session).await?;
+            run(&mut session, BEGIN).await?;
+            hold(&mut session, table).await?;
+            let at = place(&mut session).await?;
             unclear |= exact && !prepared(&mut session).await?.is_empty();
             let behind = unclear
                 || !completed.is_empty()
                 || handed_out.as_ref().is_some_and(|out| !at.covers(out));
-            if !behind && let Some(described) = held(&mut session, &before).await? {
-                return Ok(Opened { session, described, at });
+            if !behind {
+                let described = existing(&mut session, table).await?;
+                if described == before {
+                    return Ok(Opened { session, described, at });
+                }
             }
             run(&mut session, "ROLLBACK").await?;
             session.give_back();
@@ -115,18 +120,21 @@ pub(crate) fn gone(table: &TableId) -> Error {
     Error::new(ErrorKind::Conflict, "the table is gone").with("table", table)
 }
 
-/// Opens the table in the snapshot, so that nobody changes it. `None` when it was changed since it was looked at.
-async fn held(session: &mut Conn, before: &Described) -> Result<Option<Described>> {
-    let sql = format!("SELECT 1 FROM {} LIMIT 0", quote::table(&before.table));
-    run(session, &sql).await?;
-    let now = existing(session, &before.table).await?;
-    Ok((now == *before).then_some(now))
+/// Opens the table in the snapshot, so that nobody changes it. The sooner the better: a table that is rebuilt between the
+/// two cannot be read in it.
+async fn hold(session: &mut Conn, table: &TableId) -> Result<()> {
+    run(session, &format!("SELECT 1 FROM {} LIMIT 0", quote::table(table))).await
 }
 
 /// Takes a snapshot, and says which transactions it sees.
 async fn snapshot(session: &mut Conn) -> Result<GtidSet> {
     run(session, BEGIN).await?;
-    let (file, offset) = place(session).await?;
+    place(session).await
+}
+
+/// Which transactions the session's snapshot sees.
+async fn place(session: &mut Conn) -> Result<GtidSet> {
+    let (file, offset) = settled_place(session).await?;
     let sql = format!("SELECT BINLOG_GTID_POS({}, {offset})", quote::text(&file));
     let known: Option<String> = cell(&catalog::row(session, &sql).await?, 0)?;
     // The file went in between, which only happens to old ones.
@@ -145,7 +153,7 @@ async fn snapshot(session: &mut Conn) -> Result<GtidSet> {
 const ALIKE: u32 = 4;
 
 /// Where in the log the session's snapshot stands: file and offset.
-async fn place(session: &mut Conn) -> Result<(String, u64)> {
+async fn settled_place(session: &mut Conn) -> Result<(String, u64)> {
     let mut place = named_place(session).await?;
     let mut alike = 1;
     while alike < ALIKE {
