@@ -16,6 +16,7 @@ use std::time::Duration;
 use lakeward_core::kill::KillPoint;
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::Extent;
 use crate::judge::Judge;
@@ -32,6 +33,9 @@ const MEMORY: usize = 32;
 
 /// Trials at the same time: most of a trial is waiting.
 const AT_ONCE: usize = 3;
+
+/// Reached once the product has its place in the log and reads tables.
+const UNDER_WAY: KillPoint = KillPoint::ChunkRead;
 
 /// How long, in polls of 20 ms, a death may come after the script's end.
 const GRACE_POLLS: u32 = 150;
@@ -152,7 +156,7 @@ async fn dry_run<S: SourceServer, L: LakeTarget>(
     let world = world::<S, L>(source, template, "kill_dry").await?;
     let log = world.home().join("points.log");
     let running = world.run()?.log_points(&log).spawn()?;
-    script(&world).await?;
+    script(&world, || count(&log).contains_key(UNDER_WAY.name())).await?;
     running.drain(CALL_LIMIT).await?.ensure(exit::DONE)?;
     world.catch_up().await?;
     world.judge(&mut Judge::start().await?).await?;
@@ -199,10 +203,15 @@ async fn die_and_recover<S: SourceServer, L: LakeTarget>(
     point: &str,
     n: u64,
 ) -> Result<bool> {
-    let mut running = world.run()?.kill_at(point, n).spawn()?;
+    let log = world.home().join("points.log");
+    let mut running = world.run()?.kill_at(point, n).log_points(&log).spawn()?;
+    let under_way = || {
+        let counts = count(&log);
+        counts.contains_key(UNDER_WAY.name()) || counts.get(point).is_some_and(|count| *count >= n)
+    };
     let written = AtomicBool::new(false);
     let script = async {
-        let outcome = script(world).await;
+        let outcome = script(world, under_way).await;
         written.store(true, Ordering::Relaxed);
         outcome
     };
@@ -237,12 +246,31 @@ async fn dies(running: &mut Running, written: &AtomicBool) -> bool {
     true
 }
 
-/// What the source does while the product runs: every kind of change, paced, always the same.
-async fn script<S: SourceServer, L: LakeTarget>(world: &World<S, L>) -> Result<()> {
+/// What the source does while the product runs: every kind of change, paced, always the same. The
+/// large transaction waits until the product is under way: a place in the log is given only when the
+/// server's open transactions have ended, and what came before it is loaded and never held.
+async fn script<S: SourceServer, L: LakeTarget>(
+    world: &World<S, L>,
+    under_way: impl Fn() -> bool,
+) -> Result<()> {
     let mut session = world.session().await?;
     for (step, sql) in STEPS.iter().enumerate() {
+        if sql.contains("$begin_open") {
+            wait_until(&under_way).await?;
+        }
         session.run(sql).await.map_err(|error| format!("step {step}: {error}"))?;
         tokio::time::sleep(Duration::from_millis(150)).await;
+    }
+    Ok(())
+}
+
+async fn wait_until(under_way: impl Fn() -> bool) -> Result<()> {
+    let end = Instant::now() + CALL_LIMIT;
+    while !under_way() {
+        if Instant::now() > end {
+            fail!("the product did not begin to load within {CALL_LIMIT:?}");
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
     Ok(())
 }
