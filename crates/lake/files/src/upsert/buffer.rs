@@ -19,10 +19,22 @@ pub(crate) struct Buffer {
 #[derive(Debug)]
 struct Buffered {
     rows: RecordBatch,
-    /// One per row; empty in append mode.
+    /// One per row where rows are told apart by their content; else empty.
     keys: Vec<KeyHash>,
     live: Vec<bool>,
     bytes: u64,
+}
+
+/// A batch on its way to files.
+pub(crate) struct Popped {
+    /// Its number.
+    pub(crate) number: u32,
+    /// Which of its rows are alive.
+    pub(crate) live: Vec<bool>,
+    /// Those alone.
+    pub(crate) rows: RecordBatch,
+    /// Their keys, where the batch has some.
+    pub(crate) keys: Vec<KeyHash>,
 }
 
 impl Buffer {
@@ -59,20 +71,20 @@ impl Buffer {
         *self = Self { first: self.next_number(), ..Self::default() };
     }
 
-    /// The live rows of the oldest batch and their keys; the batch goes.
-    pub(crate) fn pop(&mut self) -> Result<Option<(RecordBatch, Vec<KeyHash>)>> {
+    /// The oldest batch, which goes.
+    pub(crate) fn pop(&mut self) -> Result<Option<Popped>> {
         let Some(batch) = self.batches.pop_front() else { return Ok(None) };
+        let number = self.first;
         self.first = self.first.wrapping_add(1);
         self.bytes -= batch.bytes;
-        if batch.live.iter().all(|live| *live) {
-            return Ok(Some((batch.rows, batch.keys)));
-        }
-        let keys = batch.keys.iter().zip(&batch.live).filter(|(_, live)| **live);
-        let keys = keys.map(|(key, _)| *key).collect();
-        let rows =
-            filter_record_batch(&batch.rows, &BooleanArray::from(batch.live)).map_err(|e| {
+        let Buffered { mut rows, mut keys, live, .. } = batch;
+        if live.contains(&false) {
+            let of_live = keys.iter().zip(&live).filter(|(_, live)| **live);
+            keys = of_live.map(|(key, _)| *key).collect();
+            rows = filter_record_batch(&rows, &BooleanArray::from(live.clone())).map_err(|e| {
                 Error::new(ErrorKind::Bug, "live rows could not be chosen").caused_by(e)
             })?;
-        Ok(Some((rows, keys)))
+        }
+        Ok(Some(Popped { number, live, rows, keys }))
     }
 }

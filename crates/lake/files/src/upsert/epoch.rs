@@ -10,6 +10,7 @@ use roaring::RoaringBitmap;
 
 use super::files::{OwnPlace, delete_files};
 use super::first::FirstRows;
+use super::flushed::Flushed;
 use super::state::{Keys, Own, Spot};
 use crate::head::Head;
 use crate::index::{FileId, Place};
@@ -57,6 +58,8 @@ pub struct EpochFiles {
     pub(crate) keys: Keys,
     /// Rows of keys that were never written before.
     pub(crate) first: FirstRows,
+    /// Where rows of the buffer went.
+    pub(crate) flushed: Flushed,
     /// What the index loses by `deletes`.
     pub(crate) removed: Vec<(KeyHash, Place)>,
     /// Places resolved when the identity of rows changed within the epoch.
@@ -127,9 +130,9 @@ impl EpochFiles {
 
     /// The keys' rows in the new files.
     pub(crate) fn places(&self) -> Box<dyn Iterator<Item = (KeyHash, OwnPlace)> + Send + '_> {
-        let in_file = |own: &Own| match own {
+        let in_file = move |own: &Own| match own {
             Own::File(place) => Some(*place),
-            Own::Buffer(_) => None,
+            Own::Buffer(place) => self.flushed.file_place(*place),
         };
         match &self.keys {
             Keys::Append => Box::new(std::iter::empty()),

@@ -19,6 +19,7 @@ mod epoch;
 pub(crate) mod files;
 mod first;
 mod fitted;
+mod flushed;
 mod state;
 mod writer;
 

@@ -23,6 +23,7 @@ pub(crate) struct BufferPlace {
 /// Where a row that this epoch wrote is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Own {
+    /// It came in this batch; where it is now, [`Flushed`](super::flushed::Flushed) knows.
     Buffer(BufferPlace),
     File(OwnPlace),
 }
@@ -118,6 +119,16 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
+    /// Replaces places of earlier batches by those that `now` says of them.
+    pub(crate) fn find_rows(&mut self, now: impl Fn(Own) -> Own) {
+        self.displaced.iter_mut().for_each(|own| *own = now(*own));
+        for (_, base) in &mut self.bases {
+            if let Base::Own(own) = base {
+                *own = now(*own);
+            }
+        }
+    }
+
     fn displace(&mut self, own: Own, batch: u32) {
         match own {
             Own::Buffer(place) if place.batch == batch => self.live[place.row as usize] = false,
@@ -140,21 +151,19 @@ impl Keys {
         plan
     }
 
-    /// The rows at these places of the buffer, all of them alive, are at these places of files now.
-    pub(crate) fn moved(&mut self, keys: &[KeyHash], to: &[OwnPlace]) {
-        match self {
-            Self::Append => {}
-            Self::Keyed(spots) => {
-                for (key, place) in keys.iter().zip(to) {
-                    spots.insert(*key, Spot::Here(Own::File(*place)));
-                }
-            }
-            Self::Counted(rows) => {
-                for (key, place) in keys.iter().zip(to) {
-                    rows.entry(*key).or_default().moved(*place);
-                }
+    /// Rows with these keys, all of them alive, went from the buffer to files, from there on: for rows that are told apart
+    /// by their content. A keyed row is found through its place in the buffer.
+    pub(crate) fn moved(&mut self, keys: &[KeyHash], from: OwnPlace) {
+        if let Self::Counted(rows) = self {
+            for (key, row) in keys.iter().zip(from.row..) {
+                rows.entry(*key).or_default().moved(OwnPlace { file: from.file, row });
             }
         }
+    }
+
+    /// Whether [`moved`](Self::moved) is told which rows went.
+    pub(crate) fn follows_rows(&self) -> bool {
+        matches!(self, Self::Counted(_))
     }
 
     /// Whether this epoch knows the key.
@@ -324,7 +333,7 @@ mod tests {
         let mut keys = Keys::Counted(KeyMap::default());
         let steps = [step(Op::Insert, 5), step(Op::Insert, 5), step(Op::Delete, 5)];
         assert_eq!(apply(&mut keys, 0, &steps, &[]).live, [true, false, false]);
-        keys.moved(&[key(5)], &[OwnPlace { file: 0, row: 0 }]);
+        keys.moved(&[key(5)], OwnPlace { file: 0, row: 0 });
         let plan = apply(&mut keys, 1, &[step(Op::Delete, 5), step(Op::Delete, 5)], &[]);
         assert_eq!(plan.displaced, [Own::File(OwnPlace { file: 0, row: 0 })]);
         let Keys::Counted(rows) = keys else { panic!("counted") };

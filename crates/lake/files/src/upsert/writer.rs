@@ -8,11 +8,12 @@ use futures::TryStreamExt;
 use lakeward_core::{ChangeBatch, Error, ErrorKind, KeyHash, Op, Result};
 
 use super::base::{Bases, Fetched, Missing, group};
-use super::buffer::Buffer;
+use super::buffer::{Buffer, Popped};
 use super::epoch::{EpochFiles, touched_places};
 use super::files::{Files, OwnPlace};
 use super::first::FirstRows;
 use super::fitted::Fitted;
+use super::flushed::Flushed;
 use super::state::{Base, BufferPlace, Changes, KeyMap, Keys, Own, Plan, Spot};
 use super::{EpochOptions, pieces};
 use crate::head::Head;
@@ -41,6 +42,7 @@ pub struct EpochWriter {
     owed: KeyMap<RecordBatch>,
     truncated: bool,
     first: FirstRows,
+    flushed: Flushed,
     /// Whether the table was empty when this writer was first used; `None`: it was not used yet.
     began_empty: Option<bool>,
     /// Places in the lake that go whatever the index says later.
@@ -60,6 +62,7 @@ impl EpochWriter {
             owed: KeyMap::default(),
             truncated: false,
             first: FirstRows::default(),
+            flushed: Flushed::default(),
             began_empty: None,
             fixed: Vec::new(),
         }
@@ -146,7 +149,7 @@ impl EpochWriter {
         // From here on the epoch changes.
         self.keys.expect(self.expected_keys);
         let number = self.buffer.next_number();
-        let plan = self.keys.apply(&Changes {
+        let mut plan = self.keys.apply(&Changes {
             batch: number,
             ops: &batch.ops,
             keys: &fitted.keys,
@@ -155,6 +158,7 @@ impl EpochWriter {
             incomplete: &incomplete,
             lake: &lake,
         });
+        plan.find_rows(|own| self.flushed.now(own));
         let rows = if plan.bases.is_empty() {
             fitted.rows.clone()
         } else {
@@ -277,21 +281,20 @@ impl EpochWriter {
         for row in plan.owed {
             self.owed.insert(keys[row], rows.slice(row, 1));
         }
+        let keys = if self.keys.follows_rows() { keys } else { Vec::new() };
         self.buffer.push(rows, keys, plan.live);
     }
 
     /// Writes the buffer's live rows to files.
     async fn flush(&mut self) -> Result<()> {
-        while let Some((rows, keys)) = self.buffer.pop()? {
+        while let Some(Popped { number, live, rows, keys }) = self.buffer.pop()? {
+            self.flushed.begin(number, &live);
             let at_once = rows_within(&rows, BYTES_AT_ONCE);
             for from in (0..rows.num_rows()).step_by(at_once) {
                 let length = at_once.min(rows.num_rows() - from);
                 let first = self.files.write(&self.layout, &rows.slice(from, length)).await?;
-                let place = |n: usize| OwnPlace { file: first.file, row: first.row + n as u32 };
-                let places: Vec<_> = (0..length).map(place).collect();
-                if !keys.is_empty() {
-                    self.keys.moved(&keys[from..from + length], &places);
-                }
+                self.flushed.stretch(from, first);
+                self.keys.moved(keys.get(from..from + length).unwrap_or_default(), first);
             }
         }
         Ok(())
@@ -403,7 +406,8 @@ impl EpochWriter {
 
     /// Bytes of memory held for the epoch.
     pub fn buffered_bytes(&self) -> u64 {
-        let keys = self.keys.memory_bytes() + self.first.memory_bytes();
+        let keys =
+            self.keys.memory_bytes() + self.first.memory_bytes() + self.flushed.memory_bytes();
         self.buffer.bytes() + self.files.memory_bytes() + keys
     }
 
@@ -431,6 +435,7 @@ impl EpochWriter {
             truncated: self.truncated,
             deletes: Vec::new(),
             first: std::mem::take(&mut self.first),
+            flushed: std::mem::take(&mut self.flushed),
             keys: std::mem::replace(&mut self.keys, no_keys(&self.layout)),
             removed: Vec::new(),
             fixed: std::mem::take(&mut self.fixed),
@@ -467,6 +472,7 @@ impl EpochWriter {
         self.owed.clear();
         self.fixed.clear();
         self.first = FirstRows::default();
+        self.flushed = Flushed::default();
         self.truncated = false;
     }
 }
