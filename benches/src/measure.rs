@@ -70,7 +70,7 @@ impl Watched {
         stat(self.pid()).is_none_or(|stat| stat.state == 'Z')
     }
 
-    /// Waits for its end, which must come within `limit` and with status 0.
+    /// Waits for its end, which must come within `limit` from its start on, and with status 0.
     pub(crate) fn finish(mut self, limit: Duration, log: &Path) -> Result<Cost> {
         while !self.ended() {
             if self.start.elapsed() > limit {
@@ -90,7 +90,8 @@ impl Watched {
     /// Asks it to end (SIGTERM) and waits.
     pub(crate) fn stop(self, log: &Path) -> Result<Cost> {
         lakeward_testkit::host::signal(self.pid(), "TERM");
-        self.finish(Duration::from_secs(120), log)
+        let limit = self.start.elapsed() + Duration::from_secs(120);
+        self.finish(limit, log)
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use lakeward_testkit::Result;
 use serde_json::{Value, json};
 
-use crate::cases::Better;
+use crate::cases::{Better, Case};
 use crate::results::Outcome;
 
 /// The file's content: the machine and one object a case.
@@ -48,7 +48,7 @@ fn row(outcome: &Outcome) -> [String; 9] {
             |aim| format!("{sign} {}", figure(aim, case.unit)),
         ),
         verdict(outcome),
-        outcome.limit.map_or_else(|| "-".to_owned(), |limit| format!("{}/s", figure(limit, ""))),
+        outcome.limit.map_or_else(|| "-".to_owned(), |limit| limit_of(outcome.case, limit)),
         format!("{:.2}", outcome.cpu.as_secs_f64()),
         figure(outcome.peak_rss as f64, "bytes"),
         format!("{:.0} %", outcome.spread * 100.0),
@@ -61,6 +61,14 @@ fn verdict(outcome: &Outcome) -> String {
         None => String::new(),
         Some(share) if share >= 1.0 => "met".to_owned(),
         Some(share) => format!("missed: {:.0} % of it", share * 100.0),
+    }
+}
+
+/// What the limit gave: a rate, but where little is good the same figure.
+fn limit_of(case: &Case, limit: f64) -> String {
+    match case.better {
+        Better::Higher => format!("{}/s", figure(limit, "")),
+        Better::Lower => figure(limit, case.unit),
     }
 }
 

@@ -11,7 +11,7 @@ pub(crate) struct Sample {
     pub(crate) value: f64,
     /// What the process under test cost in that round.
     pub(crate) cost: Cost,
-    /// What the physical limit gave in the same round, in rows or changes a second.
+    /// What the physical limit gave in the same round, in rows or changes a second, or in the case's unit where little is good.
     pub(crate) limit: Option<f64>,
 }
 

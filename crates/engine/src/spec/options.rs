@@ -132,7 +132,7 @@ pub struct TableOptions {
 pub struct CompactionOptions {
     /// Whether the pipeline compacts by itself. `lakeward compact` works either way.
     pub enabled: bool,
-    /// How often each table is looked at; one that had commits also a second later.
+    /// How often each table is looked at; one that had commits also a commit interval later, a second at most.
     pub interval: Period,
     /// Data files aim at this size. Larger: fewer files to open; smaller: less is rewritten at a time.
     pub target_file_size: Bytes,

@@ -1,5 +1,6 @@
 //! Compaction and expiry: planned after an epoch, run beside the stream, committed between epochs.
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 use lakeward_core::{Error, Result, Slot, TableId, UpkeepDone, UpkeepOutcome, UpkeepPolicy};
@@ -23,12 +24,14 @@ pub(super) struct Asked {
     pub(super) reply: oneshot::Sender<Result<String>>,
 }
 
-/// A table that has had commits is looked at again after this time: looking is cheap, and under many commits files wear
-/// much faster than the interval of tables at rest.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// A table that has had commits is looked at again after a commit's interval, but neither sooner nor later than this: looking
+/// is cheap, and under many commits files wear much faster than the interval of tables at rest.
+const LOOK_AGAIN: RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(1);
 
-/// When tables were last looked at and at which epoch, and what runs. One job at a time, and a rest as long as the job was
-/// after it: upkeep is a guest.
+/// After a job upkeep rests for this part of the time that the job took: it is a guest.
+const REST_PARTS: u32 = 4;
+
+/// When tables were last looked at and at which epoch, and what runs. One job at a time, and a rest after it.
 #[derive(Default)]
 pub(super) struct Schedule {
     looked: HashMap<LaneKey, (Instant, u64)>,
@@ -66,11 +69,11 @@ impl Session<'_> {
         let every = options.compaction.interval.0.min(options.expiry.interval.0);
         // A run that is to end does not look for work of its own at its end.
         let follows = self.cx.mode != RunMode::UntilCaughtUp;
+        let again = options.commit_interval.0.clamp(*LOOK_AGAIN.start(), *LOOK_AGAIN.end());
         let (looked, started) = (&self.upkeep.looked, self.started);
         let due = |key: &LaneKey, epoch: u64| {
             let (at, seen) = looked.get(key).copied().unwrap_or((started, 0));
-            let due =
-                at.elapsed() >= every || (follows && epoch > seen && at.elapsed() >= LOOK_AGAIN);
+            let due = at.elapsed() >= every || (follows && epoch > seen && at.elapsed() >= again);
             due.then_some(at)
         };
         // What is being loaded is not tidied up meanwhile.
@@ -129,7 +132,8 @@ impl Session<'_> {
     pub(super) async fn commit_upkeep(&mut self, upkept: Upkept) -> Result<()> {
         let Upkept { key, done } = upkept;
         self.upkeep.running = None;
-        self.upkeep.rest_until = self.upkeep.began.map(|began| Instant::now() + began.elapsed());
+        self.upkeep.rest_until =
+            self.upkeep.began.map(|began| Instant::now() + began.elapsed() / REST_PARTS);
         let said = match (done, self.lanes.get_mut(&key)) {
             (Ok(done), Some(lane)) => match lane.sink.commit_upkeep(done).await? {
                 UpkeepOutcome::Done(what) => {

@@ -79,8 +79,7 @@ pub struct CompactionPolicy {
     /// This many files below half the target are joined.
     pub small_files: usize,
     /// A file is rewritten when commits have spent this share of its size (in percent) on writing down its deletes, which
-    /// each of them does anew: by then waiting has cost about as much as rewriting. Smaller: cheaper commits and reads,
-    /// more bytes rewritten.
+    /// each of them does anew. Smaller: cheaper commits and reads, more bytes rewritten; the sum of both is least at 100.
     pub spent_percent: u64,
     /// At most this many bytes are rewritten at once: it bounds the time a run takes and what a conflict wastes.
     pub input_bytes_max: u64,
@@ -94,7 +93,7 @@ impl Default for CompactionPolicy {
             target_file_bytes: 128 << 20,
             deleted_percent: 20,
             small_files: 8,
-            spent_percent: 25,
+            spent_percent: 8,
             input_bytes_max: 1 << 30,
             force: false,
         }

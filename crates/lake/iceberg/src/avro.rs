@@ -36,7 +36,7 @@ fn rewritten(file: &[u8]) -> Option<Vec<u8>> {
         if take(&mut rest, SYNC_BYTES)? != sync {
             return None;
         }
-        let mut encoder = DeflateEncoder::new(Vec::new(), Compression::fast());
+        let mut encoder = DeflateEncoder::new(Vec::new(), Compression::default());
         encoder.write_all(block).ok()?;
         let block = encoder.finish().ok()?;
         write_long(&mut out, count);

@@ -16,6 +16,7 @@ use iceberg::spec::{
 };
 use lakeward_core::{CommitMark, Error, ErrorKind, Result, Slot, TableId};
 use lakeward_files::{IndexFolders, Stem, Store};
+use serde::Serialize;
 use uuid::Uuid;
 
 use crate::avro;
@@ -387,13 +388,14 @@ fn now_ms() -> i64 {
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// A metadata file: every version kept and every point that is named stands in it, so that it compresses well.
-fn compressed(metadata: &TableMetadata) -> Result<Bytes> {
+/// JSON in the fewest bytes: in a metadata file stands every version kept and every point that is named, in a list of files
+/// one long path after the other.
+pub(crate) fn compressed(content: &impl Serialize) -> Result<Bytes> {
     let failed = |error: Box<dyn std::error::Error + Send + Sync>| {
         Error::new(ErrorKind::Bug, "could not write the table's metadata").caused_by(error)
     };
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-    serde_json::to_writer(&mut encoder, metadata).map_err(|e| failed(e.into()))?;
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    serde_json::to_writer(&mut encoder, content).map_err(|e| failed(e.into()))?;
     encoder.finish().map(Bytes::from).map_err(|e| failed(e.into()))
 }
 

@@ -3,12 +3,13 @@
 //! The list of those files is written beside the metadata before the commit, so that a crash in between loses nothing:
 //! the next handle finishes it. A file that a kept snapshot or a branch reaches is never on a list.
 //!
-//! Of young snapshots the newest stay, and one for each part of the retention. Rows and deletes that only the others name
+//! Of young snapshots the newest stay, and one for each older part of the retention. Rows and deletes that only the others name
 //! stay on disk until the retention is over, for readers who are still at it; a reader has read its manifests by then.
 use std::collections::HashSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
+use flate2::bufread::MultiGzDecoder;
 use iceberg::spec::{SnapshotRef, TableMetadata};
 use lakeward_core::kill::{self, KillPoint};
 use lakeward_core::{
@@ -19,22 +20,22 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::ATTEMPTS;
-use crate::commit::{Outcome, delete_quietly, metadata_version};
+use crate::commit::{Outcome, compressed, delete_quietly, metadata_version};
 use crate::metadata::{Line, MARK_PROPERTY, ManifestCache, TableHead};
 use crate::table::IcebergTable;
 
 /// Unforced, expiry waits until this many snapshots may go: each run rewrites the metadata and walks all manifests.
-const SNAPSHOTS_WORTH_EXPIRING: usize = 32;
+const SNAPSHOTS_WORTH_EXPIRING: usize = 16;
 
-/// So many of the newest snapshots stay whatever comes: as many as a reader may take to find its manifests. More make each
-/// commit's metadata larger.
+/// The snapshots of the last of so many parts of the retention stay, time enough for a reader to find its manifests, and one
+/// for each older part. More make each commit's metadata larger.
+const PARTS_OF_RETENTION: u32 = 20;
+
+/// At most so many of the last part stay.
 const NEWEST_KEPT: usize = 100;
 
-/// Of older snapshots one stays for each of so many parts of the retention.
-const PARTS_OF_RETENTION: u32 = 15;
-
 /// End of the names of lists of files to delete.
-const LIST_SUFFIX: &str = ".expired.json";
+const LIST_SUFFIX: &str = ".expired.json.gz";
 
 /// A planned expiry.
 pub(super) struct Work {
@@ -123,7 +124,9 @@ fn began_ms(now: Duration, retain: Duration) -> i64 {
 /// Which of the young snapshots stay: ids and times, the newest first.
 fn thinned(young: &[(i64, i64)], retain: Duration) -> Vec<i64> {
     let part = i64::try_from((retain / PARTS_OF_RETENTION).as_millis()).unwrap_or(i64::MAX).max(1);
-    let (newest, older) = young.split_at(young.len().min(NEWEST_KEPT));
+    let last = young.first().map_or(0, |(_, at)| at - part);
+    let newest = young.partition_point(|(_, at)| *at > last).min(NEWEST_KEPT);
+    let (newest, older) = young.split_at(newest);
     let mut parts = HashSet::new();
     let of_parts = older.iter().filter(|(_, at)| parts.insert(at.div_euclid(part)));
     newest.iter().chain(of_parts).map(|(id, _)| *id).collect()
@@ -201,10 +204,7 @@ pub(super) async fn commit(table: &mut IcebergTable, done: Done) -> Result<Upkee
         table.committer.writer,
         Uuid::new_v4()
     );
-    let json = serde_json::to_vec(&done.list).map_err(|error| {
-        Error::new(ErrorKind::Bug, "could not write a list of files").caused_by(error)
-    })?;
-    store.create(&list_path, json.into()).await?;
+    store.create(&list_path, compressed(&done.list)?).await?;
     for _ in 0..ATTEMPTS {
         table.refresh().await?;
         let Some(head) = table.head.clone() else { break };
@@ -274,7 +274,7 @@ pub(super) async fn delete_waiting(table: &mut IcebergTable) -> Result<()> {
 
 async fn read_list(store: &Store, path: &str) -> Result<Option<List>> {
     let Some(bytes) = store.get(path).await? else { return Ok(None) };
-    serde_json::from_slice(&bytes).map(Some).map_err(|error| {
+    serde_json::from_reader(MultiGzDecoder::new(&bytes[..])).map(Some).map_err(|error| {
         Error::new(ErrorKind::Corrupt, "a list of expired files cannot be read")
             .with("file", path)
             .remedied("delete that file; the files that it names stay on disk")
@@ -329,13 +329,15 @@ mod tests {
     #[test]
     fn of_many_young_snapshots_the_newest_stay_and_one_for_each_part() {
         let retain = Duration::from_secs(15 * 60);
-        let young: Vec<(i64, i64)> = (0..800).map(|n| (n, 1_000_000_000 - n * 1000)).collect();
-        let stay = thinned(&young, retain);
+        let every = |ms: i64| (0..800).map(|n| (n, 1_000_000_000 - n * ms)).collect::<Vec<_>>();
+        let stay = thinned(&every(1000), retain);
+        assert_eq!(stay[..45], (0..45).collect::<Vec<_>>());
+        let parts = &stay[45..];
+        assert!((16..=18).contains(&parts.len()), "{parts:?}");
+        assert!(parts.windows(2).skip(1).all(|two| two[1] - two[0] == 45), "{parts:?}");
+        let stay = thinned(&every(10), retain);
         assert_eq!(stay[..100], (0..100).collect::<Vec<_>>());
-        let parts = &stay[100..];
-        assert!((11..=13).contains(&parts.len()), "{parts:?}");
-        assert!(parts.windows(2).skip(1).all(|two| two[1] - two[0] == 60), "{parts:?}");
-        assert_eq!(thinned(&young[..100], retain).len(), 100);
+        assert!(stay.len() <= 102, "{stay:?}");
         assert_eq!(thinned(&[], Duration::ZERO).len(), 0);
     }
 }

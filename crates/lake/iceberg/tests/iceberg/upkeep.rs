@@ -182,6 +182,13 @@ result = sorted(str(f.relative_to(folder)) for f in folder.rglob('*') if f.is_fi
     )
 }
 
+fn write_list(path: &std::path::Path, list: &serde_json::Value) {
+    let file = std::fs::File::create(path).unwrap();
+    let mut encoder = flate2::write::GzEncoder::new(file, flate2::Compression::fast());
+    serde_json::to_writer(&mut encoder, list).unwrap();
+    encoder.finish().unwrap();
+}
+
 #[tokio::test]
 async fn an_expiry_that_died_after_its_commit_is_finished_by_the_next_handle() {
     let world = World::new().await;
@@ -203,20 +210,12 @@ async fn an_expiry_that_died_after_its_commit_is_finished_by_the_next_handle() {
             .unwrap();
     }
     let list = serde_json::json!({ "snapshots": [1, 2], "planned_on": 1, "files": gone });
-    std::fs::write(
-        world.path().join("public/t/metadata/writer-1-x.expired.json"),
-        list.to_string(),
-    )
-    .unwrap();
+    write_list(&world.path().join("public/t/metadata/writer-1-x.expired.json.gz"), &list);
     // One whose commit never came: its snapshot is still there, and so must its files be.
     let now = table.version().unwrap().0.parse::<i64>().unwrap();
     let alive = world.files("public/t/data").into_iter().find(|f| !gone.contains(&f)).unwrap();
     let list = serde_json::json!({ "snapshots": [now], "planned_on": 1, "files": [alive] });
-    std::fs::write(
-        world.path().join("public/t/metadata/writer-1-y.expired.json"),
-        list.to_string(),
-    )
-    .unwrap();
+    write_list(&world.path().join("public/t/metadata/writer-1-y.expired.json.gz"), &list);
 
     let mut table = world.again("writer-2").await.open_table(&schema, Slot::Visible).await.unwrap();
     assert!(table.upkeep(&policy()).await.unwrap().is_none());
@@ -260,17 +259,18 @@ async fn files_of_young_versions_that_are_thinned_out_stay_until_their_readers_a
     // What is unreachable and still there are rows and deletes, and the list that names them.
     let left: Vec<String> = serde_json::from_value(orphans(&world)).unwrap();
     let (list, files): (Vec<&String>, Vec<&String>) =
-        left.iter().partition(|f| f.ends_with(".expired.json"));
+        left.iter().partition(|f| f.ends_with(".expired.json.gz"));
     assert_eq!(list.len(), 1, "{left:?}");
     assert!(files.len() > 20 && files.iter().all(|f| f.starts_with("data/")), "{files:?}");
 
     // Their time has come.
     let path = world.path().join("public/t").join(list[0]);
+    let noted = std::fs::read(&path).unwrap();
     let mut noted: serde_json::Value =
-        serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        serde_json::from_reader(flate2::bufread::GzDecoder::new(&noted[..])).unwrap();
     assert_eq!(noted["later"].as_array().unwrap().len(), files.len());
     noted["later_from_ms"] = 0.into();
-    std::fs::write(&path, noted.to_string()).unwrap();
+    write_list(&path, &noted);
     let mut table = world.again("writer-1").await.open_table(&schema, Slot::Visible).await.unwrap();
     table.upkeep(&policy()).await.unwrap();
     assert_eq!(orphans(&world), serde_json::json!([]));
