@@ -1,10 +1,12 @@
 //! Tasks that read chunks: open a snapshot, send its rows in pieces, end. Decide nothing.
+//!
+//! Reading goes on while the session commits: pieces wait in a share of memory, and the next reads are ready to begin.
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use lakeward_core::kill::{KillPoint, reached};
 use lakeward_core::{Chunk, Delivered, Error, Position, Result, Source, TableSchema};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::load::Ticket;
 
@@ -27,6 +29,8 @@ pub enum ChunkEvent {
         ticket: Ticket,
         /// The rows, in the columns of the schema.
         rows: RecordBatch,
+        /// Their memory, given back when it is dropped.
+        room: Room,
     },
     /// All rows were sent.
     Finished {
@@ -56,37 +60,69 @@ pub struct Read {
     pub delivered: Arc<Delivered>,
 }
 
-/// Does one read. Ends early, without a word, when nobody listens any more.
-pub async fn run(source: Arc<dyn Source>, read: Read, events: mpsc::Sender<ChunkEvent>) {
-    let ticket = read.ticket;
-    if let Err(error) = send_all(source, read, &events).await {
-        let _ = events.send(ChunkEvent::Failed { ticket, error }).await;
-    }
+/// Memory that a waiting piece takes. `None` once the share's owner is gone.
+pub type Room = Option<OwnedSemaphorePermit>;
+
+/// What all reads of a session share.
+#[derive(Clone)]
+pub struct Readers {
+    events: mpsc::Sender<ChunkEvent>,
+    /// Reads that may be open at a time.
+    lines: Arc<Semaphore>,
+    /// KiB that waiting pieces may still take.
+    room: Arc<Semaphore>,
+    room_kib: u32,
 }
 
-async fn send_all(
-    source: Arc<dyn Source>,
-    read: Read,
-    events: &mpsc::Sender<ChunkEvent>,
-) -> Result<()> {
-    let Read { ticket, schema, chunk, delivered } = read;
-    let mut reader = source.read_chunk(&schema, &chunk, delivered).await?;
-    let saw = reader.saw_nothing_after().clone();
-    let opened = ChunkEvent::Opened {
-        ticket,
-        schema: Arc::clone(reader.schema()),
-        exact: reader.exact().cloned(),
-        saw: saw.clone(),
-    };
-    if events.send(opened).await.is_err() {
-        return Ok(());
+/// Pieces that wait at most, however small they are.
+const PIECES_MAX: usize = 256;
+
+impl Readers {
+    /// At most so many reads at a time, whose waiting rows take so many bytes at most, but for one piece that is larger.
+    pub fn new(at_once: u32, waiting_bytes: u64) -> (Self, mpsc::Receiver<ChunkEvent>) {
+        let (events, receiver) = mpsc::channel(PIECES_MAX);
+        let room_kib = u32::try_from(waiting_bytes >> 10).unwrap_or(u32::MAX).clamp(1, 1 << 22);
+        let lines = Arc::new(Semaphore::new(at_once as usize));
+        let room = Arc::new(Semaphore::new(room_kib as usize));
+        (Self { events, lines, room, room_kib }, receiver)
     }
-    while let Some(rows) = reader.next().await? {
-        if events.send(ChunkEvent::Rows { ticket, rows }).await.is_err() {
-            return Ok(());
+
+    /// Does one read when its turn comes. Ends early, without a word, when nobody listens any more.
+    pub async fn read(self, source: Arc<dyn Source>, read: Read) {
+        let ticket = read.ticket;
+        // The semaphores are never closed.
+        let _line = self.lines.acquire().await;
+        if let Err(error) = self.send_all(source, read).await {
+            let _ = self.events.send(ChunkEvent::Failed { ticket, error }).await;
         }
     }
-    reached(KillPoint::ChunkRead);
-    let _ = events.send(ChunkEvent::Finished { ticket, saw }).await;
-    Ok(())
+
+    async fn room_for(&self, rows: &RecordBatch) -> Room {
+        let kib = u32::try_from(rows.get_array_memory_size() >> 10).unwrap_or(u32::MAX);
+        Arc::clone(&self.room).acquire_many_owned(kib.clamp(1, self.room_kib)).await.ok()
+    }
+
+    async fn send_all(&self, source: Arc<dyn Source>, read: Read) -> Result<()> {
+        let Read { ticket, schema, chunk, delivered } = read;
+        let mut reader = source.read_chunk(&schema, &chunk, delivered).await?;
+        let saw = reader.saw_nothing_after().clone();
+        let opened = ChunkEvent::Opened {
+            ticket,
+            schema: Arc::clone(reader.schema()),
+            exact: reader.exact().cloned(),
+            saw: saw.clone(),
+        };
+        if self.events.send(opened).await.is_err() {
+            return Ok(());
+        }
+        while let Some(rows) = reader.next().await? {
+            let room = self.room_for(&rows).await;
+            if self.events.send(ChunkEvent::Rows { ticket, rows, room }).await.is_err() {
+                return Ok(());
+            }
+        }
+        reached(KillPoint::ChunkRead);
+        let _ = self.events.send(ChunkEvent::Finished { ticket, saw }).await;
+        Ok(())
+    }
 }

@@ -255,7 +255,7 @@ impl Session<'_> {
                     self.pause(key);
                 }
             }
-            ChunkEvent::Rows { rows, .. } => {
+            ChunkEvent::Rows { rows, room: _room, .. } => {
                 self.epoch_rows += rows.num_rows() as u64;
                 self.epoch_bytes += rows.get_array_memory_size() as u64;
                 lane.chunk_rows(ticket, rows).await?;

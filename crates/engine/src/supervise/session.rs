@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::capture::load::{Load, Ticket};
-use crate::capture::reader::{self, ChunkEvent};
+use crate::capture::reader::{Read, Readers};
 use crate::commit::ledger::Ledger;
 use crate::commit::state::{State, TableState};
 use crate::stream::held::Held;
@@ -44,8 +44,8 @@ const LOAD_PATIENCE: u32 = 4;
 /// Events that wait between the stream's task and the session. Each is at most a few MiB.
 const EVENTS_MAX: usize = 4;
 
-/// Chunk pieces that wait. Fewer than the log's share: chunk readers never starve it.
-const PIECES_MAX: usize = 2;
+/// Chunks that are given to readers beyond those being read, for each reader: while the session commits it gives none.
+const READS_AHEAD: usize = 2;
 
 /// A read under way.
 pub(super) struct ActiveRead {
@@ -108,7 +108,7 @@ pub(super) struct Session<'a> {
     pub(super) started: Instant,
     pub(super) tasks: JoinSet<()>,
     pub(super) notes: mpsc::Sender<Note>,
-    chunks: mpsc::Sender<ChunkEvent>,
+    readers: Readers,
 }
 
 /// Makes sure that the ledger knows where the log begins.
@@ -151,8 +151,9 @@ impl<'a> Session<'a> {
             *target = Some(cx.source.head().await?);
         }
         let (notes, mut notes_rx) = mpsc::channel(64);
-        let (chunks, mut chunks_rx) = mpsc::channel(PIECES_MAX);
-        let mut session = Self::open(cx, ledger, notes, chunks).await?;
+        // A share of memory as small as that of rows which wait for a snapshot: chunk readers never starve the log.
+        let (readers, mut chunks) = Readers::new(cx.options.chunk_readers, cx.options.memory.0 / 8);
+        let mut session = Self::open(cx, ledger, notes, readers).await?;
         let mut events = session.open_stream().await?;
         session.finish_torn_if_reached(None).await?;
         session.reload_diverged();
@@ -174,7 +175,7 @@ impl<'a> Session<'a> {
                     Some(event) => session.event(event?).await?,
                     None => return Err(Error::new(ErrorKind::Unreachable, "the log's reader ended")),
                 },
-                Some(piece) = chunks_rx.recv() => session.chunk(piece).await?,
+                Some(piece) = chunks.recv() => session.chunk(piece).await?,
                 () = reaches(cut) => {}
                 _ = tick.tick() => session.show(),
             }
@@ -188,7 +189,7 @@ impl<'a> Session<'a> {
         cx: &'a Context,
         ledger: &'a mut Ledger,
         notes: mpsc::Sender<Note>,
-        chunks: mpsc::Sender<ChunkEvent>,
+        readers: Readers,
     ) -> Result<Self> {
         let state = ledger.state().clone();
         let through = state
@@ -241,7 +242,7 @@ impl<'a> Session<'a> {
             started: now,
             tasks: JoinSet::new(),
             notes,
-            chunks,
+            readers,
         };
         session.open_lanes(&state).await?;
         let phase = if session.finishing.is_some() { Phase::Recovering } else { Phase::Running };
@@ -407,7 +408,8 @@ impl<'a> Session<'a> {
         }
         let now = Instant::now();
         self.paused.retain(|_, until| *until > now);
-        let room = (self.cx.options.chunk_readers as usize).saturating_sub(self.reads.len());
+        let reads_max = self.cx.options.chunk_readers as usize * (1 + READS_AHEAD);
+        let room = reads_max.saturating_sub(self.reads.len());
         for _ in 0..room {
             if !self.begin_read() {
                 return;
@@ -431,9 +433,9 @@ impl<'a> Session<'a> {
         self.next_ticket += 1;
         let ids = self.delivered.iter().flatten().copied().collect();
         let delivered = Arc::new(Delivered { ids });
-        let read = reader::Read { ticket, schema, chunk, delivered: Arc::clone(&delivered) };
+        let read = Read { ticket, schema, chunk, delivered: Arc::clone(&delivered) };
         let source = Arc::clone(&self.cx.source);
-        let task = self.tasks.spawn(reader::run(source, read, self.chunks.clone()));
+        let task = self.tasks.spawn(self.readers.clone().read(source, read));
         self.reads.insert(ticket, ActiveRead { lane, delivered, task });
         true
     }
