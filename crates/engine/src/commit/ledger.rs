@@ -10,8 +10,9 @@ use lakeward_core::{Chunk, Error, ErrorKind, Position, Result, TableSchema};
 use super::state::{Body, ConsistentPoint, Done, Entry, Plan, State};
 
 /// A complete state is written this often, so that a start reads few entries and old ones can go. It is also how
-/// many consistent points are kept at least.
-const FULL_EVERY: u64 = 64;
+/// many consistent points are kept at least: each keeps a version of every table alive, which all commits name in their
+/// metadata. More than half a minute of them at a commit a second is of use to nobody.
+const FULL_EVERY: u64 = 32;
 
 /// How long the last entry of another writer must be quiet before a newcomer takes over unasked.
 const QUIET_MIN: Duration = Duration::from_secs(3);

@@ -151,8 +151,8 @@ impl<'a> Session<'a> {
             *target = Some(cx.source.head().await?);
         }
         let (notes, mut notes_rx) = mpsc::channel(64);
-        // A share of memory as small as that of rows which wait for a snapshot: chunk readers never starve the log.
-        let (readers, mut chunks) = Readers::new(cx.options.chunk_readers, cx.options.memory.0 / 8);
+        // A share of memory far smaller than what is held of the log: chunk readers never starve it.
+        let (readers, mut chunks) = Readers::new(cx.options.chunk_readers, cx.options.memory.0 / 16);
         let mut session = Self::open(cx, ledger, notes, readers).await?;
         let mut events = session.open_stream().await?;
         session.finish_torn_if_reached(None).await?;

@@ -154,17 +154,17 @@ impl DeltaTable {
     /// The promotion of this copy stands, by whatever hand.
     async fn become_visible(&mut self, generation: u32) -> Result<bool> {
         let Some(state) = self.visible.take() else { return Ok(false) };
-        self.take_place();
+        self.take_place().await;
         self.sweep_copy(generation).await;
         self.moved(state, Changed::all()).await
     }
 
     /// From now on this handle writes the visible table.
-    pub(crate) fn take_place(&mut self) {
+    pub(crate) async fn take_place(&mut self) {
         self.checkpoints.abort_all();
         self.slot = Slot::Visible;
         self.log = self.visible_log();
-        self.content.take_place(&self.committer.index.home(self.slot));
+        self.content.take_place(&self.committer.index.home(self.slot)).await;
     }
 
     /// Deletes the log of a copy that was promoted. Its files are the table's.

@@ -221,7 +221,7 @@ impl DeltaTable {
         let promoted = if self.promotes(permit) { Some(self.slot) } else { None };
         if promoted.is_some() {
             self.state = self.visible.take();
-            self.take_place();
+            self.take_place().await;
         }
         self.take_in(actions, print);
         self.pending = None;

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::compact::{Compacted, FileState};
-use crate::index::{Covered, Directory, FileId, Gathered, Gathering, IndexHome, Place, TableIndex};
+use crate::index::{Covered, Directory, FileId, Gathering, IndexHome, Place, TableIndex};
 use crate::layout::{Identity, TableLayout};
 use crate::read::{DataFileReader, RowChoice};
 use crate::store::Store;
@@ -145,7 +145,8 @@ impl Head {
     }
 
     /// The index of an invisible copy becomes the table's own: its files take the place of those in `home`.
-    pub fn take_place(&self, home: &IndexHome) {
+    pub async fn take_place(&mut self, home: &IndexHome) {
+        self.index.arrive(&self.files).await;
         self.index.home().take_place(home);
     }
 
@@ -175,7 +176,8 @@ impl Head {
 
     /// Takes in an epoch whose commit stands. Call it exactly once per committed [`EpochFiles`].
     ///
-    /// What the index cannot take to disk stays in memory; what it loses is read again when the table is opened next.
+    /// What the index cannot take to disk stays in memory; what it loses is read again when the table is opened next. The
+    /// facts of a load go to disk beside what comes next.
     pub async fn publish(&mut self, epoch: &EpochFiles) {
         if epoch.truncated {
             self.files.clear();
@@ -196,15 +198,27 @@ impl Head {
             }));
         }
         self.index.forget(epoch.removed.clone());
-        match self.gather(epoch, &ids).await {
-            Ok(facts) => self.index.absorb(&facts, &ids, &self.files),
-            Err(error) => self.index.lose(&error),
+        if let Err(error) = self.index_epoch(epoch, ids).await {
+            self.index.lose(&error);
         }
-        self.index.settle(&self.files).await;
     }
 
-    /// The epoch's facts; its files are numbered as they are in `ids`.
-    async fn gather(&self, epoch: &EpochFiles, ids: &[FileId]) -> Result<Gathered> {
+    async fn index_epoch(&mut self, epoch: &EpochFiles, ids: Vec<FileId>) -> Result<()> {
+        let gathering = self.gather(epoch).await?;
+        let directory = self.directory(ids.iter().filter_map(|id| self.files.get(id)));
+        if epoch.first.is_empty() {
+            let facts = gathering.finish(directory).await?;
+            self.index.absorb(&facts, &ids, &self.files);
+            self.index.settle(&self.files).await;
+        } else {
+            self.index.settle(&self.files).await;
+            self.index.absorb_later(gathering, directory, ids);
+        }
+        Ok(())
+    }
+
+    /// The epoch's facts; its files are numbered in their order.
+    async fn gather(&self, epoch: &EpochFiles) -> Result<Gathering> {
         let numbers: BTreeMap<u32, u32> =
             (0..).zip(&epoch.files).map(|(at, new)| (new.number, at)).collect();
         let facts = epoch
@@ -212,8 +226,7 @@ impl Head {
             .filter_map(|(key, place)| Some((key, *numbers.get(&place.file)?, place.row)));
         let mut gathering = Gathering::new(self.index.home().clone());
         gathering.extend(facts).await?;
-        let files = ids.iter().filter_map(|id| self.files.get(id));
-        gathering.finish(self.directory(files)).await
+        Ok(gathering)
     }
 
     /// Takes in a compaction whose commit stands; `late` is what [`Compacted::late_deletes`] gave for that commit.

@@ -139,7 +139,7 @@ impl Committer {
         let location = format!("{}/{name}", built.metadata.location());
         let written_all = async {
             let path = path_of(&self.store, &location)?;
-            let mut objects = vec![(path, compressed(&built.metadata)?)];
+            let mut objects = vec![(path, compressed(&ordered(&built.metadata)?)?)];
             objects.extend(built.objects);
             written.extend(objects.iter().map(|(path, _)| path.clone()));
             self.store.create_all(objects).await
@@ -386,6 +386,19 @@ fn new_snapshot_id(metadata: &TableMetadata) -> i64 {
 fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// The metadata with its keys, and its snapshots, in an order: the library gives both in none, and what is alike compresses
+/// well only where it stands alike.
+fn ordered(metadata: &TableMetadata) -> Result<serde_json::Value> {
+    let mut json = serde_json::to_value(metadata).map_err(|error| {
+        Error::new(ErrorKind::Bug, "could not write the table's metadata").caused_by(error)
+    })?;
+    if let Some(snapshots) = json.get_mut("snapshots").and_then(|list| list.as_array_mut()) {
+        let sequence = |snapshot: &serde_json::Value| snapshot["sequence-number"].as_i64();
+        snapshots.sort_by_key(sequence);
+    }
+    Ok(json)
 }
 
 /// JSON in the fewest bytes: in a metadata file stands every version kept and every point that is named, in a list of files

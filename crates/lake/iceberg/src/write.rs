@@ -196,7 +196,7 @@ impl IcebergTable {
     ) -> Result<()> {
         if permit.promote() {
             self.line = Line(Slot::Visible);
-            self.content.take_place(&self.committer.index.home(self.line.0));
+            self.content.take_place(&self.committer.index.home(self.line.0)).await;
         }
         self.pending = None;
         self.rekeyed = false;

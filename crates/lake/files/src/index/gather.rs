@@ -13,6 +13,7 @@ use super::home::{IndexHome, Unfinished};
 use super::page::{self, FACTS_PER_PAGE, Fact};
 use super::run::{Cursor, Run};
 use super::write::{PageSink, RunWriter};
+use super::{FileId, Place};
 
 /// Facts on their way into the index.
 pub struct Gathering {
@@ -38,6 +39,26 @@ pub(crate) enum Outcome {
     Facts(Vec<Fact>),
     /// A whole, durable run that has no name yet.
     Run(Unfinished),
+}
+
+impl Gathered {
+    /// Appends the places of keys, where the facts are in memory; `ids` are the files by their numbers in the facts.
+    pub(crate) fn lookup_all(
+        &self,
+        keys: &[KeyHash],
+        ids: &[FileId],
+        found: &mut Vec<(usize, Place)>,
+    ) {
+        let Outcome::Facts(facts) = &self.0 else { return };
+        for fact in facts {
+            let at = keys.partition_point(|key| *key < fact.key());
+            if keys.get(at) == Some(&fact.key())
+                && let Some(file) = ids.get(fact.file as usize)
+            {
+                found.push((at, Place { file: *file, row: fact.row }));
+            }
+        }
+    }
 }
 
 impl Gathering {

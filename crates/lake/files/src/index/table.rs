@@ -5,14 +5,15 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use futures::future::try_join_all;
+use futures::FutureExt;
+use futures::future::{BoxFuture, Shared, try_join_all};
 use lakeward_core::{Error, ErrorKind, KeyHash, Result};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinSet, spawn_blocking};
 
 use super::budget::{self, Share};
 use super::directory::{Covered, Directory};
-use super::gather::{Gathered, Outcome};
+use super::gather::{Gathered, Gathering, Outcome};
 use super::home::{IndexHome, Unfinished};
 use super::memory::MemoryIndex;
 use super::merge::{Merge, Part, Size, plan};
@@ -50,6 +51,8 @@ pub struct TableIndex {
     loose: BTreeSet<FileId>,
     share: Option<Share>,
     runs: Vec<Mounted>,
+    /// Facts that become a run beside whatever comes next.
+    coming: Option<Coming>,
     merging: Option<Merging>,
     /// The memory part may grow to this.
     places_max: u64,
@@ -65,6 +68,25 @@ struct Mounted {
     run: Arc<Run>,
     /// `None`: not live, or another run serves it.
     files: Arc<[Option<FileId>]>,
+}
+
+struct Coming {
+    outcome: Shared<BoxFuture<'static, Arc<Result<Came>>>>,
+    /// The files that the facts are about, by their numbers in them.
+    ids: Vec<FileId>,
+    unwanted: Arc<AtomicBool>,
+}
+
+enum Came {
+    Run(Arc<Run>),
+    /// The disk did not take them.
+    Facts(Gathered),
+}
+
+impl Drop for Coming {
+    fn drop(&mut self) {
+        self.unwanted.store(true, Ordering::Relaxed);
+    }
 }
 
 struct Merging {
@@ -149,10 +171,18 @@ impl TableIndex {
         }
         let mut found = Vec::new();
         self.memory.lookup_all(keys, &mut found);
-        if !self.runs.is_empty() && !keys.is_empty() {
+        let mut runs = self.runs.clone();
+        if let Some(coming) = self.coming.as_ref().filter(|_| !keys.is_empty()) {
+            match coming.outcome.clone().await.as_ref() {
+                Ok(Came::Run(run)) => runs.push(coming.mounted(run)),
+                Ok(Came::Facts(facts)) => facts.lookup_all(keys, &coming.ids, &mut found),
+                Err(_) => return Err(damaged()),
+            }
+        }
+        if !runs.is_empty() && !keys.is_empty() {
             let length = keys.len().div_ceil(PARTS).max(PART_KEYS_MIN);
             let parts = keys.chunks(length).map(|part| {
-                let (part, runs) = (part.to_vec(), self.runs.clone());
+                let (part, runs) = (part.to_vec(), runs.clone());
                 spawn_blocking(move || find_in_runs(&part, &runs))
             });
             let parts = try_join_all(parts).await.map_err(ended)?;
@@ -168,7 +198,7 @@ impl TableIndex {
 
     /// Everything goes: no file is live any more.
     pub fn clear(&mut self) {
-        self.merging = None;
+        (self.coming, self.merging) = (None, None);
         for mounted in self.runs.drain(..) {
             mounted.run.remove();
         }
@@ -202,6 +232,26 @@ impl TableIndex {
         }
     }
 
+    /// As [`absorb`](Self::absorb) with what `gathering` gives when it ends, which is not waited for: look-ups do that, and
+    /// [`settle`](Self::settle), which is to be called before. Only within a runtime.
+    pub fn absorb_later(&mut self, gathering: Gathering, directory: Directory, ids: Vec<FileId>) {
+        let unwanted = Arc::new(AtomicBool::new(false));
+        let work = make_run(self.home.clone(), gathering, directory, Arc::clone(&unwanted));
+        let task = tokio::spawn(work);
+        let outcome = async move { Arc::new(task.await.map_err(ended).flatten()) };
+        self.coming = Some(Coming { outcome: outcome.boxed().shared(), ids, unwanted });
+    }
+
+    /// Waits for what is on its way into the index.
+    pub async fn arrive(&mut self, files: &Files) {
+        let Some(coming) = self.coming.take() else { return };
+        match coming.outcome.clone().await.as_ref() {
+            Ok(Came::Run(run)) => self.runs.push(coming.mounted(run)),
+            Ok(Came::Facts(facts)) => self.absorb(facts, &coming.ids, files),
+            Err(error) => self.lose(error),
+        }
+    }
+
     /// Facts were lost: every look-up fails until the table is opened again.
     pub(crate) fn lose(&mut self, error: &Error) {
         tracing::warn!(%error, "the key index lost facts; it will be made anew");
@@ -228,6 +278,7 @@ impl TableIndex {
 
     /// After a change: keeps memory within its bounds, lets dead runs go, and begins or ends a merge.
     pub async fn settle(&mut self, files: &Files) {
+        self.arrive(files).await;
         self.share = Some(budget::loose(self.memory.memory_bytes()));
         let places = self.memory.len();
         let too_large = places > self.places_max;
@@ -380,6 +431,32 @@ impl TableIndex {
         let runs = self.runs.iter().map(|mounted| mounted.run.memory_bytes());
         self.memory.memory_bytes() + runs.sum::<u64>()
     }
+}
+
+impl Coming {
+    /// The run with its files; whether they are live is asked at each look-up.
+    fn mounted(&self, run: &Arc<Run>) -> Mounted {
+        let files = self.ids.iter().map(|id| Some(*id)).collect();
+        Mounted { run: Arc::clone(run), files }
+    }
+}
+
+/// Ends a gathering. A run gets its name only while it is wanted.
+async fn make_run(
+    home: IndexHome,
+    gathering: Gathering,
+    directory: Directory,
+    unwanted: Arc<AtomicBool>,
+) -> Result<Came> {
+    let gathered = gathering.finish(directory).await?;
+    let Outcome::Run(run) = gathered.0 else { return Ok(Came::Facts(gathered)) };
+    let named = spawn_blocking(move || {
+        if unwanted.load(Ordering::Relaxed) {
+            return Err(damaged());
+        }
+        Run::open(&home, &run.become_run()?).map(|(run, _)| Came::Run(Arc::new(run)))
+    });
+    named.await.map_err(ended)?
 }
 
 fn ended(error: tokio::task::JoinError) -> Error {

@@ -27,11 +27,11 @@ use crate::table::IcebergTable;
 /// Unforced, expiry waits until this many snapshots may go: each run rewrites the metadata and walks all manifests.
 const SNAPSHOTS_WORTH_EXPIRING: usize = 16;
 
-/// The snapshots of the last of so many parts of the retention stay, time enough for a reader to find its manifests, and one
-/// for each older part. More make each commit's metadata larger.
+/// One snapshot stays for each of so many parts of the retention; of the last half part all stay, time enough for a reader to
+/// find its manifests. More make each commit's metadata larger.
 const PARTS_OF_RETENTION: u32 = 20;
 
-/// At most so many of the last part stay.
+/// At most so many of the last half part stay.
 const NEWEST_KEPT: usize = 100;
 
 /// End of the names of lists of files to delete.
@@ -124,7 +124,7 @@ fn began_ms(now: Duration, retain: Duration) -> i64 {
 /// Which of the young snapshots stay: ids and times, the newest first.
 fn thinned(young: &[(i64, i64)], retain: Duration) -> Vec<i64> {
     let part = i64::try_from((retain / PARTS_OF_RETENTION).as_millis()).unwrap_or(i64::MAX).max(1);
-    let last = young.first().map_or(0, |(_, at)| at - part);
+    let last = young.first().map_or(0, |(_, at)| at - part / 2);
     let newest = young.partition_point(|(_, at)| *at > last).min(NEWEST_KEPT);
     let (newest, older) = young.split_at(newest);
     let mut parts = HashSet::new();
@@ -331,8 +331,8 @@ mod tests {
         let retain = Duration::from_secs(15 * 60);
         let every = |ms: i64| (0..800).map(|n| (n, 1_000_000_000 - n * ms)).collect::<Vec<_>>();
         let stay = thinned(&every(1000), retain);
-        assert_eq!(stay[..45], (0..45).collect::<Vec<_>>());
-        let parts = &stay[45..];
+        assert_eq!(stay[..22], (0..22).collect::<Vec<_>>());
+        let parts = &stay[23..];
         assert!((16..=18).contains(&parts.len()), "{parts:?}");
         assert!(parts.windows(2).skip(1).all(|two| two[1] - two[0] == 45), "{parts:?}");
         let stay = thinned(&every(10), retain);
