@@ -4,6 +4,8 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use lakeward_testkit::Result;
+use rustix::io::ioctl_fionread;
+use socket2::SockRef;
 
 /// What one read may bring.
 const BUFFER: usize = 256 * 1024;
@@ -104,6 +106,16 @@ impl Connection {
         self.start = body + here;
         self.skip = size - here;
         Ok(Some(Frame { tag, body: &self.buffer[body..body + here] }))
+    }
+
+    /// Makes the receive window as small as this.
+    pub(crate) fn narrow(&self, bytes: usize) -> Result<()> {
+        Ok(SockRef::from(&self.socket).set_recv_buffer_size(bytes)?)
+    }
+
+    /// Bytes that can be read now.
+    pub(crate) fn waiting(&self) -> Result<u64> {
+        Ok(ioctl_fionread(&self.socket)?)
     }
 
     /// One read of the socket. What `next` left over is kept.

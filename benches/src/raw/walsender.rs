@@ -1,5 +1,6 @@
-//! A logical slot's backlog, thrown away. It naps before each read so that bytes gather: a walsender sends every change by
-//! itself, and each wakes an eager reader. It confirms nothing, so the same backlog can be read again.
+//! A logical slot's backlog, thrown away. A walsender sends every change by itself: the cheapest is to append it to what waits
+//! already, so the reader's window is small and a nap lets the server run ahead whenever it was not full. This is the fastest
+//! way that was found. It confirms nothing, so the same backlog can be read again.
 
 use std::time::{Duration, Instant};
 
@@ -8,8 +9,12 @@ use lakeward_testkit::Result;
 use super::Taken;
 use super::postgres::Connection;
 
-/// How long bytes gather.
-const NAP: Duration = Duration::from_millis(1);
+/// The receive window, and from how many waiting bytes on it counts as full.
+const WINDOW: usize = 64 << 10;
+const FULL: u64 = 48 << 10;
+
+/// How long the server runs ahead.
+const NAP: Duration = Duration::from_millis(10);
 
 /// How often the server is told that the reader lives.
 const FEEDBACK_EVERY: Duration = Duration::from_secs(5);
@@ -30,6 +35,7 @@ pub(crate) struct Backlog<'a> {
 /// Reads it all.
 pub(crate) fn read(backlog: &Backlog<'_>) -> Result<Taken> {
     let mut connection = Connection::open(backlog.port, backlog.database, true)?;
+    connection.narrow(WINDOW)?;
     let (start, before) = (Instant::now(), connection.bytes);
     connection.query(&format!(
         "START_REPLICATION SLOT \"{}\" LOGICAL 0/0 (proto_version '2', streaming 'on', \
@@ -54,7 +60,9 @@ pub(crate) fn read(backlog: &Backlog<'_>) -> Result<Taken> {
             connection.send(b'd', &feedback(seen))?;
             told = Instant::now();
         }
-        std::thread::sleep(NAP);
+        if connection.waiting()? < FULL {
+            std::thread::sleep(NAP);
+        }
         connection.fill()?;
     }
 }

@@ -152,7 +152,8 @@ impl<'a> Session<'a> {
         }
         let (notes, mut notes_rx) = mpsc::channel(64);
         // A share of memory far smaller than what is held of the log: chunk readers never starve it.
-        let (readers, mut chunks) = Readers::new(cx.options.chunk_readers, cx.options.memory.0 / 16);
+        let (readers, mut chunks) =
+            Readers::new(cx.options.chunk_readers, cx.options.memory.0 / 16);
         let mut session = Self::open(cx, ledger, notes, readers).await?;
         let mut events = session.open_stream().await?;
         session.finish_torn_if_reached(None).await?;

@@ -8,8 +8,9 @@ mod frames;
 mod reading;
 mod refusal;
 mod socket;
+mod window;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lakeward_core::{Error, ErrorKind, Result};
 use postgres_protocol::message::frontend;
@@ -28,6 +29,7 @@ pub use frames::{Frame, Frames};
 pub(crate) use reading::{Copied, ReadingConnection};
 pub use refusal::{Refusal, Step};
 use socket::QuietSocket;
+use window::Window;
 
 /// Any byte stream that can carry the protocol.
 pub trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -68,6 +70,8 @@ pub struct ReplicationConnection {
     socket: BoxedSocket,
     frames: Frames,
     out: bytes::BytesMut,
+    /// The quickest answer so far.
+    answered_in: Duration,
 }
 
 /// The stream, opened: where it is read and where feedback is written.
@@ -100,12 +104,13 @@ impl ReplicationConnection {
     /// Connects and logs in with further startup parameters.
     async fn connect_with(
         settings: &Settings,
-        frames: Frames,
+        mut frames: Frames,
         parameters: &[(&str, &str)],
     ) -> Result<Self> {
         let connecting = async {
-            let socket = open(settings, &frames).await?;
-            let mut connection = Self { socket, frames, out: bytes::BytesMut::new() };
+            let socket = open(settings, &mut frames).await?;
+            let (out, answered_in) = (bytes::BytesMut::new(), Duration::MAX);
+            let mut connection = Self { socket, frames, out, answered_in };
             connection.log_in(settings, parameters).await?;
             Ok(connection)
         };
@@ -171,8 +176,11 @@ impl ReplicationConnection {
     /// # Errors
     /// As the step says.
     pub async fn query(&mut self, command: &str, step: Step) -> Result<Vec<TextRow>> {
+        let asked = Instant::now();
         self.send_query(command).await?;
-        self.until_ready(step).await
+        let rows = self.until_ready(step).await?;
+        self.answered_in = self.answered_in.min(asked.elapsed());
+        Ok(rows)
     }
 
     async fn send_query(&mut self, command: &str) -> Result<()> {
@@ -266,6 +274,9 @@ impl ReplicationConnection {
             quoted(slot),
             print_lsn(from),
         );
+        if self.answered_in < window::NEAR {
+            self.frames.narrow();
+        }
         self.send_query(&command).await?;
         match self.receive(Step::Stream).await.map_err(|error| error.with("slot", slot))? {
             (b'W', _) => {}
@@ -276,7 +287,7 @@ impl ReplicationConnection {
     }
 }
 
-async fn open(settings: &Settings, frames: &Frames) -> Result<BoxedSocket> {
+async fn open(settings: &Settings, frames: &mut Frames) -> Result<BoxedSocket> {
     if settings.host.starts_with('/') {
         let path = format!("{}/.s.PGSQL.{}", settings.host, settings.port);
         let socket = UnixStream::connect(path).await.map_err(|error| refused(error, settings))?;
@@ -290,6 +301,7 @@ async fn open(settings: &Settings, frames: &Frames) -> Result<BoxedSocket> {
         .with_interval(KEEPALIVE_INTERVAL)
         .with_retries(KEEPALIVE_RETRIES);
     SockRef::from(&socket).set_tcp_keepalive(&keepalive).map_err(broken)?;
+    frames.watch(Window::of(SockRef::from(&socket)).map_err(broken)?);
     let socket = QuietSocket::tcp(socket, frames.glance()).map_err(broken)?;
     match settings.tls.mode() {
         TlsMode::Disable => Ok(Box::new(socket)),

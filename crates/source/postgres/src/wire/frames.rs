@@ -2,7 +2,8 @@
 //!
 //! The walsender makes one `send` per change and each wakes an eager reader: the usual read loop costs both sides a
 //! multiple. So a read does not begin sooner than [`GATHER`] after the one before unless that one brought much: bytes
-//! gather while there is a backlog, and the first byte after a pause is still read at once.
+//! gather while there is a backlog, and the first byte after a pause is still read at once. From a server nearby they
+//! gather in a window that is kept full: see [`super::window`].
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,11 +16,17 @@ use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::{Instant, sleep_until};
 
 use super::socket::Glance;
+use super::window::{FULL, Window};
 
 /// How long bytes gather. Longer gains little; shorter loses the gain (a tokio timer has no finer grain).
 const GATHER: Duration = Duration::from_millis(1);
 /// A read that brought this much shows that the socket fills faster than naps empty it.
 const MUCH: usize = 64 << 10;
+/// How long a narrow window is left alone after it was found not full: it fills in a fourth of this, and from then on the server
+/// runs ahead of its reader. Twice as long gains nothing; half as long leaves it never full.
+const FILL: Duration = Duration::from_millis(10);
+/// A read that brought less shows that there is no backlog to run ahead of.
+const BUSY: usize = 8 << 10;
 /// Room for one read: more than gathers in a nap at the fastest rate a walsender was seen to send.
 const ROOM: usize = 256 << 10;
 /// A message larger than this is no message: a row cannot pass 1 GiB, an update carries two.
@@ -33,6 +40,7 @@ pub struct Frames {
     last_read: Option<Instant>,
     last_bytes: usize,
     glance: Glance,
+    window: Option<Window>,
     room: usize,
 }
 
@@ -67,7 +75,24 @@ impl Frames {
             last_read: None,
             last_bytes: 0,
             glance: Glance::default(),
+            window: None,
         }
+    }
+
+    /// Told when the socket is connected.
+    pub(super) fn watch(&mut self, window: Window) {
+        self.window = Some(window);
+    }
+
+    /// Bytes shall gather on the server's side from now on.
+    pub(super) fn narrow(&mut self) {
+        if let Some(window) = &mut self.window {
+            window.narrow();
+        }
+    }
+
+    fn narrow_window(&self) -> Option<&Window> {
+        self.window.as_ref().filter(|window| window.is_narrow())
     }
 
     /// Set while [`try_fill`](Frames::try_fill) looks: a socket that knows it does not ask to be woken.
@@ -130,13 +155,21 @@ impl Frames {
 
     /// Waits until bytes had time to gather. Cancel safe.
     pub async fn gather(&self) {
-        if let Some(last) = self.last_read
-            && self.last_bytes < MUCH
-        {
-            let until = last + GATHER;
+        if let (Some(last), Some(nap)) = (self.last_read, self.nap()) {
+            let until = last + nap;
             if until > Instant::now() {
                 sleep_until(until).await;
             }
+        }
+    }
+
+    /// How long bytes gather after the read before; `None`: enough have come.
+    fn nap(&self) -> Option<Duration> {
+        match self.narrow_window() {
+            Some(window) if window.is_full() => None,
+            Some(_) if self.last_bytes >= BUSY => Some(FILL),
+            None if self.last_bytes >= MUCH => None,
+            _ => Some(GATHER),
         }
     }
 
@@ -168,7 +201,8 @@ impl Frames {
         read
     }
 
-    /// Reads until the socket is empty or the buffer full: an encrypted socket gives little at a time.
+    /// Reads until the socket is empty or the buffer full: an encrypted socket gives little at a time. A narrow window is not read
+    /// empty, so that it is full again at once.
     fn poll_all<S: AsyncRead + Unpin>(
         &mut self,
         socket: &mut S,
@@ -178,7 +212,8 @@ impl Frames {
             Poll::Ready(Ok(read)) if read > 0 => read,
             other => return other,
         };
-        while self.end < self.buffer.len() {
+        let enough = self.narrow_window().map_or(usize::MAX, |_| FULL);
+        while self.end < self.buffer.len() && sum < enough {
             match self.poll_read(socket, cx) {
                 Poll::Ready(Ok(read)) if read > 0 => sum += read,
                 // An end or an error comes again with the next read.
