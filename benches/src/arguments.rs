@@ -15,7 +15,7 @@ usage: bench [--source S] [--lake L] [--only CASE] [--scale F] [--rounds N] [--b
        bench --compare A.json B.json
 
   S       postgres (postgres-15, postgres-18) or mysql (mariadb-10.11, mariadb-11.8)
-  L       iceberg, delta or null
+  L       iceberg, iceberg-3 (format version 3), delta or null
   CASE    a case's name, or how several begin; --only instructions: the micro benches under callgrind
   F       1: the sizes that the aims speak of";
 

@@ -27,10 +27,11 @@ pub(crate) enum Lake {
 }
 
 impl Lake {
-    /// As `--lake` names it: the format that new users get.
+    /// As `--lake` names it; `iceberg` is the version that new users get.
     pub(crate) fn named(name: &str) -> Option<Self> {
         Some(match name {
             "iceberg" => Self::Iceberg2,
+            "iceberg-3" => Self::Iceberg3,
             "delta" => Self::Delta,
             "null" => Self::Null,
             _ => return None,

@@ -126,3 +126,42 @@ impl Readers {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow_array::{ArrayRef, Int64Array};
+
+    use super::*;
+
+    fn rows(count: usize) -> RecordBatch {
+        let column: ArrayRef = Arc::new(Int64Array::from(vec![0; count]));
+        RecordBatch::try_from_iter([("a", column)]).unwrap()
+    }
+
+    #[tokio::test]
+    async fn waiting_pieces_keep_to_their_share_of_memory() {
+        let (readers, _events) = Readers::new(2, 64 << 10);
+        let first = readers.room_for(&rows(4 << 10)).await;
+        let second = readers.room_for(&rows(4 << 10)).await;
+        assert!(first.is_some() && second.is_some());
+        let piece = rows(4 << 10);
+        let third = readers.room_for(&piece);
+        tokio::pin!(third);
+        assert!(futures::poll!(&mut third).is_pending(), "64 KiB are full");
+        drop(first);
+        assert!(third.await.is_some());
+    }
+
+    #[tokio::test]
+    async fn a_piece_larger_than_the_share_passes_alone() {
+        let (readers, _events) = Readers::new(2, 64 << 10);
+        let large = readers.room_for(&rows(1 << 20)).await;
+        assert!(large.is_some());
+        let piece = rows(1);
+        let next = readers.room_for(&piece);
+        tokio::pin!(next);
+        assert!(futures::poll!(&mut next).is_pending());
+        drop(large);
+        assert!(next.await.is_some());
+    }
+}

@@ -146,8 +146,13 @@ impl Head {
 
     /// The index of an invisible copy becomes the table's own: its files take the place of those in `home`.
     pub async fn take_place(&mut self, home: &IndexHome) {
-        self.index.arrive(&self.files).await;
+        self.arrive().await;
         self.index.home().take_place(home);
+    }
+
+    /// Waits for what is on its way into the index.
+    pub(crate) async fn arrive(&mut self) {
+        self.index.arrive(&self.files).await;
     }
 
     /// The live places of keys, which must be sorted; each with the position of its key in `keys`, in no order.

@@ -23,13 +23,15 @@ struct World {
     files: Files,
     next: u32,
     index: TableIndex,
+    /// What comes is indexed beside whatever comes next.
+    beside: bool,
 }
 
 impl World {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let index = TableIndex::new(home(folder.path()), SIGNATURE.into());
-        Self { folder, keys: BTreeMap::new(), files: Files::new(), next: 0, index }
+        Self { folder, keys: BTreeMap::new(), files: Files::new(), next: 0, index, beside: false }
     }
 
     fn folder(&self) -> PathBuf {
@@ -69,6 +71,11 @@ impl World {
         gathering.extend(facts).await.unwrap();
         let files = ids.iter().map(|id| Covered::of(&self.files[id])).collect();
         let directory = Directory { signature: SIGNATURE.into(), files };
+        if self.beside {
+            self.index.settle(&self.files).await;
+            self.index.absorb_later(gathering, directory, ids.to_vec());
+            return;
+        }
         let facts = gathering.finish(directory).await.unwrap();
         self.index.absorb(&facts, ids, &self.files);
         self.index.settle(&self.files).await;
@@ -155,6 +162,7 @@ async fn random_life(seed: u64) {
     let mut world = World::new();
     let mut before: Vec<Files> = Vec::new();
     for _ in 0..40 {
+        world.beside = random.below(3) == 0;
         match random.below(12) {
             0 => {
                 // A compaction: the rows of some files move to a new one.
@@ -325,8 +333,44 @@ async fn files_of_a_writer_that_was_killed_are_swept_and_the_outcome_of_a_merge_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_folder_that_takes_nothing_costs_memory_only() {
+async fn facts_on_their_way_are_found_and_become_a_run_when_the_index_settles() {
     let mut world = World::new();
+    world.beside = true;
+    add_files(&mut world, 0..2).await;
+    world.check(0).await;
+    world.delete(Place { file: FileId(1), row: 7 });
+    world.files.remove(&FileId(0));
+    world.check(0).await;
+    world.index.settle(&world.files).await;
+    assert_eq!(runs(&world.folder()).len(), 1, "the dead one has gone");
+    assert_eq!(world.restart(world.files.clone()).await, 0);
+    world.check(0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn facts_on_their_way_that_nobody_wants_leave_nothing_that_is_believed() {
+    let mut world = World::new();
+    world.beside = true;
+    add_files(&mut world, 0..1).await;
+    world.index.clear();
+    world.files.clear();
+    world.check(0).await;
+    add_files(&mut world, 1..2).await;
+    let lacking = world.restart(world.files.clone()).await;
+    assert!(lacking <= 1, "what was not waited for may be lost");
+    world.check(0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_folder_that_takes_nothing_costs_memory_only() {
+    for beside in [false, true] {
+        a_folder_takes_nothing(beside).await;
+    }
+}
+
+async fn a_folder_takes_nothing(beside: bool) {
+    let mut world = World::new();
+    world.beside = beside;
     // A file where the folder should be.
     fs::write(world.folder(), b"").unwrap();
     for file in 0..6 {
@@ -334,6 +378,8 @@ async fn a_folder_that_takes_nothing_costs_memory_only() {
         let id = world.add_file(&keys);
         world.index_files(&[id]).await;
     }
+    world.check(0).await;
+    world.index.settle(&world.files).await;
     world.check(0).await;
     assert_eq!(world.index.len(), 600);
 }
