@@ -173,7 +173,15 @@ const ROOMS: &[Room] = &[
     Room {
         name: "lakeward-bench",
         rooms: &[TESTKIT],
-        foreign: Only(&["flate2", "rusqlite", "rustix", "serde_json", "tempfile", "tokio"]),
+        foreign: Only(&[
+            "flate2",
+            "rusqlite",
+            "rustix",
+            "serde_json",
+            "socket2",
+            "tempfile",
+            "tokio",
+        ]),
     },
     Room { name: "lakeward-e2e", rooms: &[TESTKIT], foreign: Only(&["serde_json", "tokio"]) },
     Room { name: "xtask", rooms: &[], foreign: Only(&["serde_json"]) },

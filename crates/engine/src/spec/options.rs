@@ -146,7 +146,8 @@ pub struct ExpiryOptions {
     pub enabled: bool,
     /// How often each table is looked at.
     pub interval: Period,
-    /// Versions younger than this stay: the time a reader may take, and how far back one can read.
+    /// The time a reader may take, and how far back one can read: files of versions younger than this stay. Of the versions
+    /// themselves the newest stay and one for each twentieth part of it.
     pub retain: Period,
 }
 
