@@ -1,7 +1,7 @@
-//! Which rows of which data files are deleted, written as the table's format version wants it: one position delete file
-//! for each data file, or from version 3 on one file of deletion vectors for all of them.
+//! Which rows of which data files are deleted, written as the table's format version wants it: a position delete file for
+//! each data file, or from version 3 on one file of deletion vectors for all of them.
 //!
-//! Either way a data file has at most one entry of ours, with all its deletes in it. Deliberately absent: which rows.
+//! Deliberately absent: which rows, and whether older deletes are among them.
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 

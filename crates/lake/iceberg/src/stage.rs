@@ -1,11 +1,11 @@
 //! A finished epoch as a change of the table's files: which files come, which go.
 //!
-//! A data file has at most one delete file of ours: a new one holds the older deletes too and replaces it in the same
-//! commit, so that no reader opens more than one. Deliberately absent: manifests and the swap.
+//! A data file has one deletion vector, which holds the older deletes too and replaces the one before in the same commit.
+//! Position delete files of version 2 may be a few: see [`stand_beside`]. Deliberately absent: manifests and the swap.
 use arrow_array::{RecordBatch, RecordBatchOptions, new_null_array};
 use iceberg::spec::{FormatVersion, ManifestEntryRef, Schema};
 use lakeward_core::{Error, ErrorKind, Result, Staged, TableSchema};
-use lakeward_files::{EpochFiles, Store};
+use lakeward_files::{EpochFiles, FileDeletes, Store};
 use roaring::RoaringBitmap;
 
 use crate::commit::{delete_quietly, unpartitioned_id};
@@ -14,6 +14,22 @@ use crate::metadata::{LiveFile, referenced};
 use crate::schema::Shape;
 use crate::table::{IcebergTable, Suspect};
 use crate::{datafile, deletes};
+
+/// Position delete files that a data file has at most. Each is opened by every reader of the file.
+const DELETE_FILES_MAX: usize = 4;
+
+/// Fewer older deletes than this are written again with the new ones: a file more would cost readers more than that saves.
+const ROWS_WORTH_KEEPING: u64 = 8 << 10;
+
+/// The older deletes are left alone when they are so many times the new ones.
+const TIMES_WORTH_KEEPING: u64 = 4;
+
+/// Whether the older delete files of a data file stay when deletes come to it, or are replaced by one with all of them.
+fn stand_beside(format: FormatVersion, older_files: usize, older: u64, new: u64) -> bool {
+    format < FormatVersion::V3
+        && older_files < DELETE_FILES_MAX
+        && older >= ROWS_WORTH_KEEPING.max(new.saturating_mul(TIMES_WORTH_KEEPING))
+}
 
 /// The sink's own part of [`Staged`].
 pub(crate) struct Payload {
@@ -126,13 +142,21 @@ impl Payload {
         }
         for deletes in &self.epoch.deletes {
             let file = live(table, &deletes.path)?;
-            let before = table.content.files().get(&deletes.file).map(|f| f.deleted.clone());
-            jobs.push((
-                file.entry.file_path().to_owned(),
-                before.unwrap_or_default() | &deletes.rows,
-            ));
+            let mut rows = deletes.rows.clone();
+            if !self.keeps_older(table, file, deletes)
+                && let Some(known) = table.content.files().get(&deletes.file)
+            {
+                rows |= &known.deleted;
+            }
+            jobs.push((file.entry.file_path().to_owned(), rows));
         }
         Ok(jobs)
+    }
+
+    fn keeps_older(&self, table: &IcebergTable, file: &LiveFile, deletes: &FileDeletes) -> bool {
+        let known = table.content.files().get(&deletes.file);
+        let older = known.map_or(0, |known| known.deleted.len());
+        stand_beside(self.format, own_deletes(file).count(), older, deletes.rows.len())
     }
 
     fn removed(&self, table: &IcebergTable) -> Result<Removed> {
@@ -145,7 +169,10 @@ impl Payload {
             return Ok(removed);
         }
         for deletes in &self.epoch.deletes {
-            own_deletes(live(table, &deletes.path)?).for_each(|delete| removed.insert(delete));
+            let file = live(table, &deletes.path)?;
+            if !self.keeps_older(table, file, deletes) {
+                own_deletes(file).for_each(|delete| removed.insert(delete));
+            }
         }
         Ok(removed)
     }
@@ -185,4 +212,25 @@ fn keys_as_source(rows: &RecordBatch, shape: &Shape, source: &TableSchema) -> Re
             Error::new(ErrorKind::Bug, "keys do not fit the source's schema")
                 .with("table", &source.table)
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn older_deletes_stay_when_they_are_many_and_in_few_files() {
+        let v2 = FormatVersion::V2;
+        for (files, older, new, stays) in [
+            (1, 8_191, 1, false),
+            (1, 8_192, 2_048, true),
+            (1, 8_192, 2_049, false),
+            (3, 100_000, 1_000, true),
+            (4, 100_000, 1_000, false),
+            (0, 0, 1_000, false),
+        ] {
+            assert_eq!(stand_beside(v2, files, older, new), stays, "{files} {older} {new}");
+            assert!(!stand_beside(FormatVersion::V3, files, older, new));
+        }
+    }
 }

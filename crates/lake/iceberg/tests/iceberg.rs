@@ -9,6 +9,8 @@
 
 #[path = "iceberg/copies.rs"]
 mod copies;
+#[path = "iceberg/deletes.rs"]
+mod deletes;
 #[path = "iceberg/evolution.rs"]
 mod evolution;
 #[path = "iceberg/faults.rs"]
