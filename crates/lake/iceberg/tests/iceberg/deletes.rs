@@ -46,11 +46,13 @@ async fn few_deletes_stand_beside_many_and_are_joined_before_they_are_too_many_f
         };
         let deletes = gone.iter().map(|id| (Op::Delete, row![*id, (), ()]));
         let changed = (0..100).map(|n| (20_000 + n * 12 + epoch) | 1);
-        let updates = changed.clone().map(|id| (Op::Update, row![id, "b", (id + epoch)]));
+        let updates = changed.clone().map(|id| (Op::Update, row![id, "b", id + epoch]));
         let batch: Vec<_> = deletes.chain(updates).collect();
         table.write(changes(&schema, &batch)).await.unwrap();
         land(&mut table, &schema).await;
-        gone.iter().for_each(|id| drop(model.remove(id)));
+        for id in &gone {
+            model.remove(id);
+        }
         model.extend(changed.map(|id| (id, id + epoch)));
         let (rows, sum, most) = found(&world);
         assert_eq!((rows, sum), (model.len() as i64, model.values().sum()), "epoch {epoch}");
