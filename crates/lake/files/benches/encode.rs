@@ -16,12 +16,14 @@ use lakeward_files::{FIELD_ID, FileWriter, Store, WriterOptions};
 const ROWS: f64 = 10e6;
 /// Rows of a batch, as chunks bring them.
 const BATCH: i64 = 8192;
+/// Fewer batches would count the file's opening and its end.
+const BATCHES_MIN: i64 = 32;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     let scale = arguments.iter().position(|a| a == "--scale").and_then(|at| arguments.get(at + 1));
     let scale: f64 = scale.map_or(1.0, |scale| scale.parse().unwrap());
-    let batches = ((ROWS * scale) as i64 / BATCH).max(1);
+    let batches = ((ROWS * scale) as i64 / BATCH).max(BATCHES_MIN);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let started = Instant::now();
     let bytes = runtime.block_on(write(&batch(), batches));
