@@ -10,8 +10,8 @@ use lakeward_core::{Chunk, Error, ErrorKind, Position, Result, TableSchema};
 use super::state::{Body, ConsistentPoint, Done, Entry, Plan, State};
 
 /// A complete state is written this often, so that a start reads few entries and old ones can go. It is also how
-/// many consistent points are kept at least: each keeps a version of every table alive, which all commits name in their
-/// metadata. More than half a minute of them at a commit a second is of use to nobody.
+/// many consistent points are kept at least: half a minute of them at a commit a second. More make every commit dearer, because
+/// each keeps a version of every table alive, which all later commits name in their metadata.
 const FULL_EVERY: u64 = 32;
 
 /// How long the last entry of another writer must be quiet before a newcomer takes over unasked.

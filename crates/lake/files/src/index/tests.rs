@@ -356,8 +356,8 @@ async fn facts_on_their_way_that_nobody_wants_leave_nothing_that_is_believed() {
     world.files.clear();
     world.check(0).await;
     add_files(&mut world, 1..2).await;
-    let lacking = world.restart(world.files.clone()).await;
-    assert!(lacking <= 1, "what was not waited for may be lost");
+    // What was not waited for may be lost: then its file is read again.
+    world.restart(world.files.clone()).await;
     world.check(0).await;
 }
 

@@ -4,7 +4,7 @@
 //! network on its own; while there is none the kernel only appends it to what waits, which costs the server a third, and
 //! the window is filled again in one act when it is read. So a narrow window that is mostly full halves the server's CPU
 //! for a backlog and doubles its speed. Over a long line a narrow window would cap the throughput, and there the line's own
-//! delay lets bytes gather: it is left as it is.
+//! delay lets bytes gather: it is left as it is. Deliberately absent: when to read, see [`super::frames`].
 use std::io;
 use std::net::TcpStream;
 use std::time::Duration;
