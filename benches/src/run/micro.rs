@@ -1,5 +1,6 @@
 //! Micro benches of other rooms: run by cargo, each prints one JSON object of figures in its last line.
 
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use lakeward_testkit::{Result, host};
@@ -33,8 +34,20 @@ const DECODE: Micro = Micro {
 };
 
 /// No case: its instructions are counted.
+const POSTGRES: Micro =
+    Micro { package: "lakeward-source-postgres", bench: "decode", cases: &[], rounds_max: 1 };
+
+/// No case: its instructions are counted.
 const ENCODE: Micro =
     Micro { package: "lakeward-files", bench: "encode", cases: &[], rounds_max: 1 };
+
+/// Whose instructions are counted: how they are called, and what part of the bench they are of.
+const COUNTED: [(&str, &Micro, &[&str]); 4] = [
+    ("PostgreSQL's log, a change", &POSTGRES, &["--only", "log"]),
+    ("PostgreSQL's binary COPY, a row", &POSTGRES, &["--only", "copy"]),
+    ("MariaDB's log, a change", &DECODE, &["--only", "narrow"]),
+    ("the Parquet encoder, a row", &ENCODE, &[]),
+];
 
 /// The key index at 100 million keys.
 pub(crate) fn index(bench: &Bench) -> Result<Samples> {
@@ -46,15 +59,20 @@ pub(crate) fn decode(bench: &Bench) -> Result<Samples> {
     DECODE.run(bench)
 }
 
-/// Instructions of the micro benches under callgrind: where a machine is too noisy for time. Each at a thousandth of its size
-/// at most.
+/// Instructions of the micro benches under callgrind: where a machine is too noisy for time. Of decoders and the encoder for
+/// each row, of the key index for the whole bench; each at a thousandth of its size at most.
 pub(crate) fn instructions(bench: &Bench) -> Result<Vec<(&'static str, u64)>> {
     let asked = Command::new("valgrind").arg("--version").output();
     if !asked.is_ok_and(|output| output.status.success()) {
         return Err("no valgrind here: type `apt-get install valgrind`".into());
     }
-    let count = |micro: &Micro| Ok((micro.bench, micro.instructions(bench)?));
-    [&INDEX, &DECODE, &ENCODE].into_iter().map(count).collect()
+    let mut counts = Vec::new();
+    for (name, micro, part) in COUNTED {
+        counts.push((name, micro.instructions_a_row(bench, part)?));
+    }
+    let program = INDEX.built()?;
+    counts.push(("the key index, whole bench", INDEX.counted(bench, &program, &[])?.0));
+    Ok(counts)
 }
 
 /// `Executable benches/index.rs (target/release/deps/index-0123)`: what stands in the last parentheses.
@@ -69,18 +87,47 @@ fn collected(said: &str) -> Option<u64> {
     line.rsplit(':').next()?.trim().parse().ok()
 }
 
+/// What a bench says in its last line.
+fn figures(said: &str) -> serde_json::Result<Value> {
+    serde_json::from_str(said.trim().lines().last().unwrap_or(""))
+}
+
 impl Micro {
-    fn instructions(&self, bench: &Bench) -> Result<u64> {
+    /// What a row costs: the difference between three rounds and one over the same input, which was made before.
+    fn instructions_a_row(&self, bench: &Bench, part: &[&str]) -> Result<u64> {
+        let program = self.built()?;
+        let repeated =
+            |rounds: &str| self.counted(bench, &program, &[part, &["--repeat", rounds]].concat());
+        let (((one, rows), (three, _)), of) = ((repeated("1")?, repeated("3")?), self.bench);
+        let rows = rows.ok_or_else(|| format!("{of} does not tell how many rows it counted"))?;
+        Ok(three.saturating_sub(one) / (2 * rows).max(1))
+    }
+
+    /// The bench as a program.
+    fn built(&self) -> Result<PathBuf> {
         let mut build = cargo();
         build.args(["bench", "--locked", "--no-run", "-p", self.package, "--bench", self.bench]);
         let said = String::from_utf8_lossy(&build.output()?.stderr).into_owned();
         let program = executable(&said).ok_or_else(|| format!("no program was built:\n{said}"))?;
+        Ok(program.into())
+    }
+
+    /// Instructions of one run, and how many rows each of its rounds has where it tells.
+    fn counted(
+        &self,
+        bench: &Bench,
+        program: &Path,
+        arguments: &[&str],
+    ) -> Result<(u64, Option<u64>)> {
         let mut run = Command::new("valgrind");
         run.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]).arg(program);
-        run.args(["--scale", &bench.scale.min(0.001).to_string()]);
+        run.args(["--scale", &bench.scale.min(0.001).to_string()]).args(arguments);
         let output = run.current_dir(host::workspace()).output()?;
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        collected(&said).ok_or_else(|| format!("callgrind counted nothing:\n{said}").into())
+        let count =
+            collected(&said).ok_or_else(|| format!("callgrind counted nothing:\n{said}"))?;
+        let figures = figures(&String::from_utf8_lossy(&output.stdout));
+        Ok((count, figures.ok().and_then(|figures| figures["counted"].as_u64())))
     }
 
     fn run(&self, bench: &Bench) -> Result<Samples> {
@@ -96,7 +143,7 @@ impl Micro {
             cargo.args(["bench", "--quiet", "--locked", "--profile", profile]).args(&what);
             cargo.args(["--bench", self.bench, "--", "--scale", &bench.scale.to_string()]);
             let said = tokio::task::block_in_place(|| host::run(&mut cargo))?;
-            let figures: Value = serde_json::from_str(said.trim().lines().last().unwrap_or(""))
+            let figures = figures(&said)
                 .map_err(|error| format!("{}'s last line is no JSON: {error}", self.bench))?;
             for name in self.cases {
                 let case = cases::by_name(name).ok_or("no such case")?;

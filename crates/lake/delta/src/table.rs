@@ -190,7 +190,10 @@ impl DeltaTable {
             return Err(self.disturbed("files moved in an epoch in which the table's key changed"));
         }
         let landed = owned_shape(&self.committer, &state, self.slot)?;
+        let before = self.state.as_ref().map(|s| owned_shape(&self.committer, s, self.slot));
         let shape = match &self.pending {
+            // What rows are written in has ids that only the way to it tells.
+            Some(_) if before.transpose()?.as_ref() == Some(&landed) => self.shape.clone(),
             Some(schema) => landed.becoming(schema, self.committer.growth, |_| None)?.shape,
             None => landed,
         };

@@ -1,6 +1,7 @@
 //! Writing narrow rows to Parquet: what the encoder costs, without the rows' making.
 //!
-//! One batch is made and written again and again. `--scale F` times 10 million rows. The last line is one JSON object.
+//! One batch is made and written again and again. `--scale F` times 10 million rows, `--repeat N` times. The last line is one
+//! JSON object; `counted` is how many rows one of the repeats has.
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a benchmark prints, and may panic")]
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,16 +22,21 @@ const BATCHES_MIN: i64 = 32;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
-    let scale = arguments.iter().position(|a| a == "--scale").and_then(|at| arguments.get(at + 1));
-    let scale: f64 = scale.map_or(1.0, |scale| scale.parse().unwrap());
+    let value = |name: &str| {
+        let at = arguments.iter().position(|a| a == name)?;
+        arguments.get(at + 1)
+    };
+    let scale: f64 = value("--scale").map_or(1.0, |scale| scale.parse().unwrap());
+    let repeat: i64 = value("--repeat").map_or(1, |repeat| repeat.parse().unwrap());
     let batches = ((ROWS * scale) as i64 / BATCH).max(BATCHES_MIN);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let started = Instant::now();
-    let bytes = runtime.block_on(write(&batch(), batches));
-    let rows = (batches * BATCH) as f64;
+    let bytes = runtime.block_on(write(&batch(), batches * repeat));
+    let counted = batches * BATCH;
+    let rows = (counted * repeat) as f64;
     let rate = rows / started.elapsed().as_secs_f64();
     println!(
-        "{{\"encode_rows\": {rows}, \"encode_bytes\": {bytes}, \"encode_rows_per_second\": {rate:.0}}}"
+        "{{\"counted\": {counted}, \"encode_rows\": {rows}, \"encode_bytes\": {bytes}, \"encode_rows_per_second\": {rate:.0}}}"
     );
 }
 

@@ -37,6 +37,8 @@ pub(crate) struct Request<'a> {
     pub(crate) mark: &'a CommitMark,
     /// The shape that the table takes on, where it changes.
     pub(crate) shape: Option<&'a Shape>,
+    /// Shapes that it went through on the way to that one.
+    pub(crate) way: &'a [Shape],
     /// The line becomes the visible one.
     pub(crate) promote: bool,
     /// URL of the table's folder, for a table that is made.
@@ -234,6 +236,11 @@ impl Committer {
             .map_err(metadata_bug)?;
         if let Some(shape) = request.shape {
             let columns = HashMap::from([(COLUMNS_PROPERTY.to_owned(), shape.property()?)]);
+            // Files of the epoch may have fields that came and went within it: nobody may give out their ids again, and the highest
+            // one given out is known by the schemas.
+            for passed in request.way {
+                builder = builder.add_schema(passed.schema()?).map_err(metadata_bug)?;
+            }
             builder = builder
                 .add_current_schema(shape.schema()?)
                 .and_then(|b| b.set_properties(columns))

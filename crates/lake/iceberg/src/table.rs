@@ -27,6 +27,8 @@ pub(crate) struct IcebergTable {
     pub(crate) head: Option<TableHead>,
     /// The shape in which rows are written now; lands with the next commit where the table has another.
     pub(crate) shape: Shape,
+    /// The shapes in which rows were written before, since the last commit.
+    pub(crate) way: Vec<Shape>,
     /// The source's schema as the engine told it last.
     pub(crate) source: Arc<TableSchema>,
     /// The source's schema behind a shape that has not landed yet.
@@ -99,6 +101,7 @@ impl IcebergTable {
             folder,
             head: None,
             shape,
+            way: Vec::new(),
             source: Arc::clone(schema),
             pending: (head.is_none() || line != Line(Slot::Visible)).then(|| Arc::clone(schema)),
             cache: ManifestCache::default(),
@@ -152,7 +155,10 @@ impl IcebergTable {
             return Err(self.disturbed("files moved in an epoch in which the table's key changed"));
         }
         let landed = owned_shape(&self.committer, &head, self.line)?;
+        let before = self.head.as_ref().map(|head| owned_shape(&self.committer, head, self.line));
         let shape = match &self.pending {
+            // What rows are written in has ids that only the way to it tells.
+            Some(_) if before.transpose()?.as_ref() == Some(&landed) => self.shape.clone(),
             Some(schema) => landed.becoming(schema, |_| None)?.shape,
             None => landed,
         };
@@ -174,6 +180,7 @@ impl IcebergTable {
         let layout = layout(&self.committer, &shape)?;
         self.writer = EpochWriter::new(self.committer.store.clone(), layout, self.options());
         self.shape = shape;
+        self.way.clear();
         Ok(())
     }
 

@@ -67,7 +67,7 @@ impl SinkTable for IcebergTable {
         let layout = layout(&self.committer, &next.shape)?;
         self.rekeyed |= !layout.same_identity(self.writer.layout());
         self.writer.evolve(layout, &mut self.content).await?;
-        self.shape = next.shape;
+        self.way.push(std::mem::replace(&mut self.shape, next.shape));
         self.pending = Some(Arc::clone(&change.after));
         self.source = Arc::clone(&change.after);
         kill::reached(KillPoint::SchemaChange);
@@ -175,6 +175,7 @@ impl IcebergTable {
             replace: false,
             mark: permit.mark(),
             shape: (landed.as_ref() != Some(&self.shape)).then_some(&self.shape),
+            way: &self.way,
             promote: permit.promote() && self.line != Line(Slot::Visible),
             location: &location,
         };
@@ -199,6 +200,7 @@ impl IcebergTable {
             self.content.take_place(&self.committer.index.home(self.line.0)).await;
         }
         self.pending = None;
+        self.way.clear();
         self.rekeyed = false;
         self.content.publish(&payload.epoch).await;
         self.spent.count(&self.content, &payload.epoch);

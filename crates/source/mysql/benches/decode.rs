@@ -1,8 +1,9 @@
 //! How many changes of a binary log one second of a processor's time turns into Arrow batches: from packets in memory,
 //! checksums included; no socket.
 //!
-//! `cargo bench -p lakeward-source-mysql --bench decode -- [--scale F] [--only narrow|single|taxi|wide]`. The last line
-//! is one JSON object. `single` is the narrow table with one change a statement.
+//! `cargo bench -p lakeward-source-mysql --bench decode -- [--scale F] [--repeat N] [--only narrow|single|taxi|wide]`.
+//! The last line is one JSON object; `counted` is how many changes one round of the last table has. `single` is the
+//! narrow table with one change a statement.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -33,6 +34,8 @@ use stream::{Statements, Stream};
 use tables::Table;
 
 const ROUNDS: usize = 7;
+/// Fewer would count what happens once.
+const CHANGES_MIN: u64 = 10_000;
 
 /// Changes per CPU-second and bytes per CPU-second: the median of the rounds, and the spread.
 struct Figure {
@@ -48,6 +51,7 @@ fn main() {
         arguments.get(at + 1).cloned()
     };
     let scale: f64 = option("--scale").map_or(1.0, |scale| scale.parse().unwrap());
+    let rounds = option("--repeat").map_or(ROUNDS, |rounds| rounds.parse().unwrap());
     let only = option("--only");
     let cases = [
         ("narrow", Table::narrow(), 400_000.0, Statements::Many),
@@ -61,8 +65,8 @@ fn main() {
         if only.as_ref().is_some_and(|only| only != name) {
             continue;
         }
-        let stream = Stream::of(&table, ((changes * scale) as u64).max(1_000), statements);
-        let figure = measured(&table, &stream);
+        let stream = Stream::of(&table, ((changes * scale) as u64).max(CHANGES_MIN), statements);
+        let figure = measured(&table, &stream, rounds);
         println!(
             "{name:8} {:>14.0} {:>12.0} {:>7.1}%",
             figure.changes,
@@ -73,6 +77,7 @@ fn main() {
         let key = |what: &str| format!("{what}{suffix}");
         figures.insert(key("mysql_decode_changes_per_cpu_second"), figure.changes.round().into());
         figures.insert(key("bytes_per_cpu_second"), figure.bytes.round().into());
+        figures.insert("counted".into(), stream.changes.into());
     }
     println!("{}", serde_json::Value::Object(figures));
 }
@@ -80,8 +85,8 @@ fn main() {
 /// The coarsest step of the clock, in seconds.
 const TICK: f64 = 0.01;
 
-fn measured(table: &Table, stream: &Stream) -> Figure {
-    let mut seconds: Vec<f64> = (0..=ROUNDS)
+fn measured(table: &Table, stream: &Stream, rounds: usize) -> Figure {
+    let mut seconds: Vec<f64> = (0..=rounds)
         .map(|_| {
             let mut fold = fold(table);
             let started = cpu_seconds();

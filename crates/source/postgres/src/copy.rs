@@ -19,7 +19,7 @@ const BATCH_ROWS_MAX: usize = 8192;
 const BATCH_BYTES_MAX: usize = 4 << 20;
 
 /// Gathers rows into batches.
-pub(crate) struct Rows {
+pub struct Rows {
     schema: Arc<TableSchema>,
     arrow: SchemaRef,
     transfers: Vec<Transfer>,
@@ -41,7 +41,10 @@ enum Parsed<'a> {
 
 impl Rows {
     /// For rows whose fields come as `transfers` says, one per column of `schema`.
-    pub(crate) fn new(
+    ///
+    /// # Errors
+    /// `Bug` for a schema whose types have no builder.
+    pub fn new(
         schema: Arc<TableSchema>,
         transfers: Vec<Transfer>,
         policy: Unrepresentable,
@@ -60,7 +63,10 @@ impl Rows {
     }
 
     /// Takes one message of the server.
-    pub(crate) fn feed(&mut self, message: &[u8]) -> Result<()> {
+    ///
+    /// # Errors
+    /// `Corrupt`; `BadData` naming table and column.
+    pub fn feed(&mut self, message: &[u8]) -> Result<()> {
         self.bytes += message.len();
         if self.rest.is_empty() {
             let used = self.parse(message)?;
@@ -122,7 +128,7 @@ impl Rows {
     }
 
     /// Whether a batch is worth handing out.
-    pub(crate) fn is_full(&self) -> bool {
+    pub fn is_full(&self) -> bool {
         self.bytes >= BATCH_BYTES_MAX || self.len() >= BATCH_ROWS_MAX
     }
 
@@ -131,7 +137,10 @@ impl Rows {
     }
 
     /// The rows so far; `None` when there are none.
-    pub(crate) fn take(&mut self) -> Result<Option<RecordBatch>> {
+    ///
+    /// # Errors
+    /// `Bug`.
+    pub fn take(&mut self) -> Result<Option<RecordBatch>> {
         self.bytes = 0;
         if self.len() == 0 {
             return Ok(None);
@@ -144,12 +153,15 @@ impl Rows {
     }
 
     /// How many values became NULL by policy.
-    pub(crate) fn nulled(&self) -> u64 {
+    pub fn nulled(&self) -> u64 {
         self.nulled
     }
 
     /// To be asked when the server says that it sent everything.
-    pub(crate) fn finish(&self) -> Result<()> {
+    ///
+    /// # Errors
+    /// `Corrupt` when the end is missing.
+    pub fn finish(&self) -> Result<()> {
         if self.ended && self.rest.is_empty() { Ok(()) } else { Err(broken("the end is missing")) }
     }
 }

@@ -17,7 +17,7 @@ pub mod catalog;
 mod check;
 pub mod config;
 pub mod connect;
-mod copy;
+pub mod copy;
 pub mod decode;
 mod discover;
 mod drift;

@@ -148,6 +148,7 @@ async fn request(
         replace: true,
         mark: &mark,
         shape: None,
+        way: &[],
         promote: false,
         location: "",
     };

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use arrow_array::Int32Array;
 use arrow_schema::DataType;
-use lakeward_core::{Evolution, Fill, Op, Slot};
+use lakeward_core::{Evolution, Fill, Op, Slot, UpkeepOutcome, UpkeepPolicy};
 use serde_json::json;
 
 use crate::support::{World, change, changes, inserts, land, people, row, schema};
@@ -74,6 +74,52 @@ async fn an_epoch_holds_batches_of_several_versions() {
     table.write(changes(&v2, &[(Op::Delete, row![2, (), ()])])).await.unwrap();
     land(&mut table, &v2).await;
     world.read("t").assert(&[row![1, 10, "x"], row![3, 3, "y"], row![4, 4, ()]]);
+}
+
+#[tokio::test]
+async fn a_column_that_comes_and_goes_within_an_epoch_never_comes_back() {
+    let world = World::new().await;
+    let columns = [(1, "id", LONG), (2, "name", TEXT)];
+    let v1 = schema("t", &columns, &[0]);
+    let with = |id| schema("t", &[&columns[..], &[(id, "extra", INT)]].concat(), &[0]);
+    let mut table = world.table(&v1).await;
+    table.write(inserts(&v1, &[row![0, "z"]])).await.unwrap();
+    land(&mut table, &v1).await;
+    table
+        .write(changes(&v1, &[(Op::Delete, row![0, ()]), (Op::Insert, row![1, "a"])]))
+        .await
+        .unwrap();
+    land(&mut table, &v1).await;
+
+    let (v2, v3) = (with(3), with(4));
+    table.evolve(&change(&v1, &v2, Fill::Null)).await.unwrap();
+    table.write(inserts(&v2, &[row![2, "b", 41]])).await.unwrap();
+    table.evolve(&change(&v2, &v1, Fill::Null)).await.unwrap();
+    table.write(inserts(&v1, &[row![3, "c"]])).await.unwrap();
+    let staged = table.stage().await.unwrap();
+    // Another handle rewrites files meanwhile, so that this one reads the table anew.
+    let sink = world.again("writer-2").await;
+    let mut other = sink.open_table(&v1, Slot::Visible).await.unwrap();
+    let rewritten = crate::support::upkeep(&mut other, &compacting()).await.unwrap();
+    assert!(matches!(rewritten, UpkeepOutcome::Done(_)), "{rewritten:?}");
+    let staged = table.rebase(staged).await.unwrap();
+    crate::support::land_staged(&mut table, &v1, staged).await;
+    world.read("t").assert(&[row![1, "a"], row![2, "b"], row![3, "c"]]);
+
+    // Another column of the same name, given out by another handle.
+    let sink = world.again("writer-3").await;
+    let mut table = sink.open_table(&v1, Slot::Visible).await.unwrap();
+    table.evolve(&change(&v1, &v3, Fill::Null)).await.unwrap();
+    table.write(inserts(&v3, &[row![4, "d", 44]])).await.unwrap();
+    land(&mut table, &v3).await;
+    let expected = [row![1, "a", ()], row![2, "b", ()], row![3, "c", ()], row![4, "d", 44]];
+    world.read("t").assert(&expected);
+    crate::support::upkeep(&mut table, &compacting()).await;
+    world.read("t").assert(&expected);
+}
+
+fn compacting() -> UpkeepPolicy {
+    UpkeepPolicy { force_compact: true, ..crate::support::policy() }
 }
 
 #[tokio::test]
