@@ -70,14 +70,20 @@ impl Layout {
 #[derive(Debug)]
 pub struct TableBatch {
     layout: Arc<Layout>,
-    rows: Vec<ColumnBuilder>,
+    rows: Rows,
     before: Vec<ColumnBuilder>,
     before_at: Vec<u32>,
     before_full: bool,
     ops: Vec<Op>,
-    absent: Vec<Vec<u32>>,
     runs: Vec<Run>,
     bytes: usize,
+}
+
+/// The cells of a batch's rows, and which of them the log did not carry.
+#[derive(Debug)]
+struct Rows {
+    columns: Vec<ColumnBuilder>,
+    absent: Vec<Vec<u32>>,
 }
 
 impl TableBatch {
@@ -88,12 +94,14 @@ impl TableBatch {
     pub fn new(layout: Arc<Layout>) -> Result<Self> {
         let columns = layout.schema.columns.len();
         Ok(Self {
-            rows: types::builders(&layout.schema, layout.policy)?,
+            rows: Rows {
+                columns: types::builders(&layout.schema, layout.policy)?,
+                absent: vec![Vec::new(); columns],
+            },
             before: types::builders(&layout.schema, layout.policy)?,
             before_at: Vec::new(),
             before_full: false,
             ops: Vec::new(),
-            absent: vec![Vec::new(); columns],
             runs: Vec::new(),
             bytes: 0,
             layout,
@@ -125,13 +133,13 @@ impl TableBatch {
     /// # Errors
     /// `BadData` naming table and column, `Corrupt`.
     pub fn insert(&mut self, new: Tuple<'_>, of: &Arc<TransactionInfo>) -> Result<()> {
-        self.layout.check(&new)?;
-        let layout = Arc::clone(&self.layout);
+        let Self { layout, rows, .. } = self;
+        layout.check(&new)?;
         let mut cells = new.cells();
         for slot in &layout.slots {
-            let cell = next(&layout, &mut cells)?;
+            let cell = next(layout, &mut cells)?;
             let Some(slot) = slot else { continue };
-            self.push(*slot, cell)?;
+            rows.push(layout, *slot, cell)?;
         }
         self.defaults()?;
         self.row(Op::Insert, new.bytes(), of);
@@ -169,15 +177,17 @@ impl TableBatch {
     /// # Errors
     /// `BadData` naming table and column, `Corrupt`.
     pub fn delete(&mut self, old: OldTuple<'_>, of: &Arc<TransactionInfo>) -> Result<()> {
-        self.layout.check(&old.tuple)?;
-        let layout = Arc::clone(&self.layout);
+        let Self { layout, rows, .. } = self;
+        layout.check(&old.tuple)?;
         let mut cells = old.tuple.cells();
         for (slot, key) in layout.slots.iter().zip(&layout.key) {
-            let cell = next(&layout, &mut cells)?;
+            let cell = next(layout, &mut cells)?;
             let Some(slot) = slot else { continue };
-            self.push(*slot, if old.full || *key { cell } else { Cell::Null })?;
+            rows.push(layout, *slot, if old.full || *key { cell } else { Cell::Null })?;
         }
-        self.nulls()?;
+        for (slot, _) in &layout.defaults {
+            rows.push(layout, *slot, Cell::Null)?;
+        }
         self.row(Op::Delete, old.tuple.bytes(), of);
         Ok(())
     }
@@ -191,7 +201,7 @@ impl TableBatch {
             return Ok(None);
         }
         let count = self.ops.len();
-        let rows = columns(&mut self.rows, &self.layout)?;
+        let rows = columns(&mut self.rows.columns, &self.layout)?;
         let before = self.finish_before()?;
         self.report_nulled();
         self.bytes = 0;
@@ -201,7 +211,7 @@ impl TableBatch {
             ops: mem::replace(&mut self.ops, Vec::with_capacity(reserve)),
             rows,
             before,
-            absent: absent(&mut self.absent, count),
+            absent: absent(&mut self.rows.absent, count),
             origin: None,
             runs: mem::take(&mut self.runs),
         }))
@@ -219,8 +229,8 @@ impl TableBatch {
     }
 
     fn report_nulled(&mut self) {
-        let nulled: u64 =
-            self.rows.iter_mut().chain(&mut self.before).map(ColumnBuilder::take_nulled).sum();
+        let builders = self.rows.columns.iter_mut().chain(&mut self.before);
+        let nulled: u64 = builders.map(ColumnBuilder::take_nulled).sum();
         if nulled > 0 {
             tracing::warn!(
                 table = %self.layout.schema.table,
@@ -240,15 +250,15 @@ impl TableBatch {
     }
 
     fn after(&mut self, new: Tuple<'_>) -> Result<()> {
-        let layout = Arc::clone(&self.layout);
+        let (at, Self { layout, rows, .. }) = (self.ops.len() as u32, self);
         let mut cells = new.cells();
         for (slot, key) in layout.slots.iter().zip(&layout.key) {
-            let cell = next(&layout, &mut cells)?;
+            let cell = next(layout, &mut cells)?;
             let Some(slot) = slot else { continue };
             if cell == Cell::Unchanged {
-                self.missing(*slot, *key)?;
+                rows.missing(layout, *slot, *key, at)?;
             } else {
-                self.push(*slot, cell)?;
+                rows.push(layout, *slot, cell)?;
             }
         }
         Ok(())
@@ -256,19 +266,21 @@ impl TableBatch {
 
     /// As `after`, beside the old row; returns whether the key changed.
     fn after_with(&mut self, old: OldTuple<'_>, new: Tuple<'_>) -> Result<bool> {
-        let layout = Arc::clone(&self.layout);
+        let (at, Self { layout, rows, .. }) = (self.ops.len() as u32, self);
         let (mut cells, mut olds) = (new.cells(), old.tuple.cells());
         let mut key_changed = false;
         for (slot, key) in layout.slots.iter().zip(&layout.key) {
-            let (cell, was) = (next(&layout, &mut cells)?, next(&layout, &mut olds)?);
+            let (cell, was) = (next(layout, &mut cells)?, next(layout, &mut olds)?);
             let Some(slot) = slot else { continue };
             let known = old.full || *key;
             match cell {
-                Cell::Unchanged if known && was != Cell::Unchanged => self.push(*slot, was)?,
-                Cell::Unchanged => self.missing(*slot, *key)?,
+                Cell::Unchanged if known && was != Cell::Unchanged => {
+                    rows.push(layout, *slot, was)?;
+                }
+                Cell::Unchanged => rows.missing(layout, *slot, *key, at)?,
                 _ => {
                     key_changed |= *key && cell != was;
-                    self.push(*slot, cell)?;
+                    rows.push(layout, *slot, cell)?;
                 }
             }
         }
@@ -276,52 +288,51 @@ impl TableBatch {
     }
 
     fn before(&mut self, old: OldTuple<'_>) -> Result<()> {
-        let layout = Arc::clone(&self.layout);
+        let Self { layout, before, .. } = self;
         let mut cells = old.tuple.cells();
         for (slot, key) in layout.slots.iter().zip(&layout.key) {
-            let cell = next(&layout, &mut cells)?;
+            let cell = next(layout, &mut cells)?;
             let Some(slot) = slot else { continue };
             let cell = if old.full || *key { cell } else { Cell::Null };
-            push(&mut self.before, &layout, *slot, cell)?;
+            push(before, layout, *slot, cell)?;
         }
         for (slot, _) in &layout.defaults {
-            push(&mut self.before, &layout, *slot, Cell::Null)?;
+            push(before, layout, *slot, Cell::Null)?;
         }
         self.before_full = old.full;
         self.before_at.push(self.ops.len() as u32);
         Ok(())
     }
 
+    #[inline]
     fn defaults(&mut self) -> Result<()> {
-        let layout = Arc::clone(&self.layout);
+        let (at, Self { layout, rows, .. }) = (self.ops.len() as u32, self);
         for (slot, missing) in &layout.defaults {
             match missing {
-                Missing::Null => self.push(*slot, Cell::Null)?,
-                Missing::Text(text) => self.push(*slot, Cell::Text(text.as_bytes()))?,
-                Missing::Absent => self.missing(*slot, false)?,
+                Missing::Null => rows.push(layout, *slot, Cell::Null)?,
+                Missing::Text(text) => rows.push(layout, *slot, Cell::Text(text.as_bytes()))?,
+                Missing::Absent => rows.missing(layout, *slot, false, at)?,
             }
         }
         Ok(())
     }
+}
 
-    fn nulls(&mut self) -> Result<()> {
-        let layout = Arc::clone(&self.layout);
-        layout.defaults.iter().try_for_each(|(slot, _)| self.push(*slot, Cell::Null))
-    }
-
-    fn missing(&mut self, slot: u32, key: bool) -> Result<()> {
+impl Rows {
+    /// A cell of row `at` that the log did not carry.
+    fn missing(&mut self, layout: &Layout, slot: u32, key: bool, at: u32) -> Result<()> {
         if key {
-            return Err(self.layout.corrupt("a row came without its key"));
+            return Err(layout.corrupt("a row came without its key"));
         }
         if let Some(rows) = self.absent.get_mut(slot as usize) {
-            rows.push(self.ops.len() as u32);
+            rows.push(at);
         }
-        self.push(slot, Cell::Null)
+        self.push(layout, slot, Cell::Null)
     }
 
     #[inline]
-    fn push(&mut self, slot: u32, cell: Cell<'_>) -> Result<()> {
-        push(&mut self.rows, &self.layout, slot, cell)
+    fn push(&mut self, layout: &Layout, slot: u32, cell: Cell<'_>) -> Result<()> {
+        push(&mut self.columns, layout, slot, cell)
     }
 }
 

@@ -32,9 +32,10 @@ pub struct Rows {
     bytes: usize,
 }
 
-/// A row's fields, or why there is none.
-enum Parsed<'a> {
-    Row { fields: &'a [u8], length: usize },
+/// What stands at the front of the bytes.
+enum Parsed {
+    /// A row of so many bytes.
+    Row(usize),
     End,
     Incomplete,
 }
@@ -91,12 +92,8 @@ impl Rows {
             self.started = true;
         }
         loop {
-            match row(&bytes[used..], self.columns.len())? {
-                Parsed::Row { fields, length } if !self.ended => {
-                    self.push(fields)?;
-                    used += length;
-                }
-                Parsed::Row { .. } => return Err(broken("rows behind the end")),
+            match self.row(&bytes[used..])? {
+                Parsed::Row(length) => used += length,
                 Parsed::Incomplete => return Ok(used),
                 Parsed::End => {
                     self.ended = true;
@@ -106,11 +103,24 @@ impl Rows {
         }
     }
 
-    fn push(&mut self, mut fields: &[u8]) -> Result<()> {
-        let columns = self.columns.iter_mut().zip(&self.transfers);
-        for (index, (column, transfer)) in columns.enumerate() {
-            let (field, behind) = field(fields).ok_or_else(|| broken("a field is cut"))?;
-            fields = behind;
+    /// Takes the row at the front, if it is all there.
+    fn row(&mut self, bytes: &[u8]) -> Result<Parsed> {
+        let Some((count, mut rest)) = take::<2>(bytes) else { return Ok(Parsed::Incomplete) };
+        match i16::from_be_bytes(count) {
+            -1 => return Ok(Parsed::End),
+            _ if self.ended => return Err(broken("rows behind the end")),
+            count if usize::try_from(count).is_ok_and(|count| count == self.columns.len()) => {}
+            _ => return Err(broken("the number of fields")),
+        }
+        let before = self.len();
+        for (index, transfer) in self.transfers.iter().enumerate() {
+            let Some((field, behind)) = field(rest) else {
+                // The fields that are here come again, with those that are not.
+                self.columns.iter_mut().for_each(|column| column.truncate(before));
+                return Ok(Parsed::Incomplete);
+            };
+            rest = behind;
+            let column = &mut self.columns[index];
             let pushed = match (field, transfer) {
                 (None, _) => {
                     column.push_null();
@@ -119,12 +129,12 @@ impl Rows {
                 (Some(field), Transfer::Binary) => column.push_binary(field),
                 (Some(field), Transfer::Text) => column.push_text(field),
             };
-            pushed.map_err(|bad| {
+            if let Err(bad) = pushed {
                 let name = self.schema.columns.get(index).map_or("", |c| c.name.as_str());
-                bad.in_column(&self.schema.table, name)
-            })?;
+                return Err(bad.in_column(&self.schema.table, name));
+            }
         }
-        Ok(())
+        Ok(Parsed::Row(bytes.len() - rest.len()))
     }
 
     /// Whether a batch is worth handing out.
@@ -184,24 +194,8 @@ fn header(bytes: &[u8]) -> Result<Option<usize>> {
     Ok((rest.len() >= extension).then_some(19 + extension))
 }
 
-fn row(bytes: &[u8], columns: usize) -> Result<Parsed<'_>> {
-    let Some((count, fields)) = take::<2>(bytes) else { return Ok(Parsed::Incomplete) };
-    match i16::from_be_bytes(count) {
-        -1 => return Ok(Parsed::End),
-        count if usize::try_from(count).is_ok_and(|count| count == columns) => {}
-        _ => return Err(broken("the number of fields")),
-    }
-    let mut rest = fields;
-    for _ in 0..columns {
-        match field(rest) {
-            Some((_, behind)) => rest = behind,
-            None => return Ok(Parsed::Incomplete),
-        }
-    }
-    Ok(Parsed::Row { fields, length: bytes.len() - rest.len() })
-}
-
 /// A field and what stands behind it; `None` when it is not all there.
+#[inline]
 fn field(bytes: &[u8]) -> Option<(Option<&[u8]>, &[u8])> {
     let (length, rest) = take::<4>(bytes)?;
     match usize::try_from(i32::from_be_bytes(length)) {

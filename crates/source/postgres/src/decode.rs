@@ -189,6 +189,9 @@ impl<'a> Cells<'a> {
             return Ok(None);
         }
         self.left -= 1;
+        if let Some(text) = self.body.plain_text() {
+            return Ok(Some(Cell::Text(text)));
+        }
         Ok(Some(match self.body.u8()? {
             b't' => Cell::Text(self.body.counted()?),
             b'n' => Cell::Null,
@@ -208,6 +211,12 @@ impl Relids<'_> {
     pub fn iter(&self) -> impl Iterator<Item = u32> {
         self.0.as_chunks::<4>().0.iter().map(|oid| u32::from_be_bytes(*oid))
     }
+}
+
+/// Whether a message may need the catalogue: `Relation` and `StreamCommit`.
+#[inline]
+pub fn is_question(message: &[u8]) -> bool {
+    matches!(message.first(), Some(b'R' | b'c'))
 }
 
 /// Reads one message. `streaming`: it stands between `StreamStart` and `StreamStop`.
@@ -348,6 +357,17 @@ impl<'a> Bytes<'a> {
             .with("message", char::from(self.message).escape_default())
             .with("offset", self.at)
             .remedied("check what stands between Lakeward and the server, then run again")
+    }
+
+    /// The text of a value that is one, if it is all there.
+    #[inline]
+    fn plain_text(&mut self) -> Option<&'a [u8]> {
+        let rest = self.all.get(self.at..)?;
+        let ([b't', length @ ..], rest) = rest.split_first_chunk::<5>()? else { return None };
+        let length = u32::from_be_bytes(*length) as usize;
+        let text = rest.get(..length)?;
+        self.at += 5 + length;
+        Some(text)
     }
 
     #[inline]

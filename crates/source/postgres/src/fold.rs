@@ -110,6 +110,12 @@ impl Fold {
         self.events.pop_front()
     }
 
+    /// Whether an event is ready.
+    #[inline]
+    pub fn is_ready(&self) -> bool {
+        !self.events.is_empty()
+    }
+
     /// Whether messages carry the id of their (sub)transaction.
     pub fn streaming(&self) -> bool {
         matches!(self.mode, Mode::Open(..))

@@ -23,7 +23,7 @@ use crate::position::{Place, parse_lsn, print_lsn, resume_lsn};
 use crate::relation::{self, Known, Resolved, Step};
 use crate::setup;
 use crate::types::PgType;
-use crate::wire::{self, BoxedSocket, CopyBoth, Frames, Refusal, ReplicationConnection};
+use crate::wire::{self, BoxedSocket, CopyBoth, Frame, Frames, Refusal, ReplicationConnection};
 
 /// While more keeps coming, closed transactions go out after this long. Longer makes larger batches, and staler ones.
 const FRESH: Duration = Duration::from_millis(50);
@@ -141,28 +141,49 @@ impl ChangeStream for Log {
             if let Some(event) = self.fold.pop() {
                 return Ok(event);
             }
-            if !self.step().await? {
-                self.read().await?;
+            match self.walk()? {
+                Walked::Event => {}
+                Walked::Question => self.question().await?,
+                Walked::End => self.read().await?,
             }
         }
     }
 }
 
+/// Where a walk over messages that were read ended.
+enum Walked {
+    /// An event is ready.
+    Event,
+    /// The next message needs the catalogue.
+    Question,
+    /// No whole message is left.
+    End,
+}
+
 impl Log {
-    /// Uses one message; `false`: none is there.
-    async fn step(&mut self) -> Result<bool> {
-        let Some(frame) = self.frames.peek()? else { return Ok(false) };
-        match (frame.tag, frame.body.first()) {
-            (b'd', Some(b'w')) => self.data().await?,
-            (b'd', Some(b'k')) => self.keepalive()?,
-            (b'd', _) => return Err(unknown(frame.body.first().copied())),
-            (b'E', _) => return Err(Refusal::parse(frame.body).into_error(wire::Step::Stream)),
-            (b'c' | b'Z' | b'C', _) => return Err(wire::closed()),
-            (b'N' | b'S' | b'A', _) => {}
-            (tag, _) => return Err(unknown(Some(tag))),
+    /// Uses messages one after the other, without waiting for anything.
+    fn walk(&mut self) -> Result<Walked> {
+        while !self.fold.is_ready() {
+            let Some(frame) = self.frames.peek()? else { return Ok(Walked::End) };
+            let length = frame.body.len();
+            match (frame.tag, frame.body.first()) {
+                (b'd', Some(b'w')) => {
+                    let message = message(frame)?;
+                    if decode::is_question(message) {
+                        return Ok(Walked::Question);
+                    }
+                    self.fold.apply(decode::parse(message, self.fold.streaming())?)?;
+                }
+                (b'd', Some(b'k')) => self.keepalive()?,
+                (b'd', _) => return Err(unknown(frame.body.first().copied())),
+                (b'E', _) => return Err(Refusal::parse(frame.body).into_error(wire::Step::Stream)),
+                (b'c' | b'Z' | b'C', _) => return Err(wire::closed()),
+                (b'N' | b'S' | b'A', _) => {}
+                (tag, _) => return Err(unknown(Some(tag))),
+            }
+            self.frames.skip(length);
         }
-        self.frames.consume();
-        Ok(true)
+        Ok(Walked::Event)
     }
 
     fn keepalive(&mut self) -> Result<()> {
@@ -180,19 +201,19 @@ impl Log {
         Ok(())
     }
 
-    async fn data(&mut self) -> Result<()> {
-        /// Kind, start, end, time.
-        const HEADER: usize = 25;
+    /// Uses a message that needs the catalogue.
+    async fn question(&mut self) -> Result<()> {
         let Some(frame) = self.frames.peek()? else { return Ok(()) };
-        let body = frame.body.get(HEADER..).ok_or_else(|| unknown(Some(b'w')))?;
-        match decode::parse(body, self.fold.streaming())? {
-            Message::Relation { xid, relation } => self.relation(xid, relation).await,
+        match decode::parse(message(frame)?, self.fold.streaming())? {
+            Message::Relation { xid, relation } => self.relation(xid, relation).await?,
             Message::StreamCommit { xid, end } => {
                 self.verify_open(xid).await?;
-                self.fold.apply(Message::StreamCommit { xid, end })
+                self.fold.apply(Message::StreamCommit { xid, end })?;
             }
-            message => self.fold.apply(message),
+            message => self.fold.apply(message)?,
         }
+        self.frames.consume();
+        Ok(())
     }
 
     /// Reads more. When nothing is there, or enough time has passed, lets closed transactions go first.
@@ -393,6 +414,14 @@ fn verdict(open: &OpenLayout, resolved: Resolved, seen: bool) -> Option<Divergen
         _ => false,
     };
     resolved.diverged.or(filled.then_some(Divergence::Rewritten))
+}
+
+/// The piece of the log in a frame.
+#[inline]
+fn message(frame: Frame<'_>) -> Result<&[u8]> {
+    /// Kind, start, end, time.
+    const HEADER: usize = 25;
+    frame.body.get(HEADER..).ok_or_else(|| unknown(Some(b'w')))
 }
 
 #[cold]

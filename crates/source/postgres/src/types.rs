@@ -9,6 +9,7 @@ mod number;
 #[cfg(test)]
 mod properties;
 mod render;
+mod validity;
 
 use arrow_schema::{DataType, Field, TimeUnit};
 use lakeward_core::{Error, ErrorKind, TableId, TableSchema};

@@ -78,9 +78,10 @@ pub(crate) async fn decoded(mut bytes: &[u8]) -> u64 {
     let (mut frames, mut fold, mut changes) = (Frames::new(), fold(), 0);
     while frames.fill(&mut bytes).await.unwrap() > 0 {
         while let Some(frame) = frames.peek().unwrap() {
+            let length = frame.body.len();
             let message = decode::parse(&frame.body[HEADER_BYTES..], fold.streaming()).unwrap();
             fold.apply(message).unwrap();
-            frames.consume();
+            frames.skip(length);
             changes += taken(&mut fold);
         }
     }

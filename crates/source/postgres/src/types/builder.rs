@@ -11,11 +11,12 @@ use arrow_array::{
     ArrayRef, BinaryArray, BooleanArray, FixedSizeBinaryArray, ListArray, PrimitiveArray,
     StringArray,
 };
-use arrow_buffer::{Buffer, NullBuffer, NullBufferBuilder, OffsetBuffer, ScalarBuffer};
+use arrow_buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow_schema::{ArrowError, DataType, FieldRef, TimeUnit};
 use lakeward_core::{Error, ErrorKind, Result};
 
 use super::number::Decimal;
+use super::validity::Validity;
 use super::{BadValue, array, civil, number};
 
 /// More is not set aside for the next batch, however large the last one was.
@@ -32,7 +33,7 @@ const TOO_MUCH: BadValue = BadValue::Malformed("more than 2 GiB of one column in
 #[derive(Debug)]
 pub struct ColumnBuilder {
     values: Values,
-    validity: NullBufferBuilder,
+    validity: Validity,
     /// Whether an unrepresentable value becomes NULL.
     lenient: bool,
     nulled: u64,
@@ -79,7 +80,7 @@ impl ColumnBuilder {
     /// `Bug` for a type that [`super::PgType::new`] never gives.
     pub fn new(data_type: &DataType, lenient: bool) -> Result<Self> {
         let values = Values::new(data_type, lenient)?;
-        Ok(Self { values, validity: NullBufferBuilder::new(0), lenient, nulled: 0 })
+        Ok(Self { values, validity: Validity::default(), lenient, nulled: 0 })
     }
 
     /// Number of cells.
@@ -110,39 +111,45 @@ impl ColumnBuilder {
     ///
     /// # Errors
     /// [`BadValue`]; the column is then as it was.
+    #[inline]
     pub fn push_text(&mut self, text: &[u8]) -> Result<(), BadValue> {
-        let outcome = self.values.push_text(text);
-        self.settle(outcome)
+        match self.values.push_text(text) {
+            Ok(()) => self.validity.push_valid(),
+            Err(bad) => return self.refused(bad),
+        }
+        Ok(())
     }
 
     /// Adds a cell from the type's binary form.
     ///
     /// # Errors
     /// [`BadValue`]; the column is then as it was.
+    #[inline]
     pub fn push_binary(&mut self, bytes: &[u8]) -> Result<(), BadValue> {
-        let outcome = self.values.push_binary(bytes);
-        self.settle(outcome)
+        match self.values.push_binary(bytes) {
+            Ok(()) => self.validity.push_valid(),
+            Err(bad) => return self.refused(bad),
+        }
+        Ok(())
     }
 
     /// Adds NULL.
     pub fn push_null(&mut self) {
         self.values.push_null();
-        self.validity.append_null();
+        self.validity.push_null();
     }
 
-    fn settle(&mut self, outcome: Result<(), BadValue>) -> Result<(), BadValue> {
-        match outcome {
-            Ok(()) => self.validity.append_non_null(),
-            Err(BadValue::Unrepresentable(_)) if self.lenient => {
-                self.nulled += 1;
-                self.push_null();
-            }
-            Err(bad) => return Err(bad),
+    #[cold]
+    fn refused(&mut self, bad: BadValue) -> Result<(), BadValue> {
+        if !(self.lenient && matches!(bad, BadValue::Unrepresentable(_))) {
+            return Err(bad);
         }
+        self.nulled += 1;
+        self.push_null();
         Ok(())
     }
 
-    /// Forgets all cells from `len` on.
+    /// Forgets all cells from `len` on. What became NULL by policy among them stays counted.
     pub fn truncate(&mut self, len: usize) {
         if len < self.len() {
             self.values.truncate(len);
@@ -347,6 +354,7 @@ impl Bytes {
         Self { offsets: vec![0], data: Vec::new() }
     }
 
+    #[inline]
     fn push(&mut self, bytes: &[u8]) -> Result<(), BadValue> {
         let end = i32::try_from(self.data.len() + bytes.len()).map_err(|_| TOO_MUCH)?;
         self.data.extend_from_slice(bytes);
@@ -445,7 +453,11 @@ fn fixed<const N: usize>(bytes: &[u8]) -> Result<[u8; N], BadValue> {
     bytes.try_into().map_err(|_| LENGTH)
 }
 
+#[inline]
 fn utf8(bytes: &[u8]) -> Result<&[u8], BadValue> {
+    if bytes.is_ascii() {
+        return Ok(bytes);
+    }
     std::str::from_utf8(bytes).map(str::as_bytes).map_err(|_| NOT_UTF8)
 }
 

@@ -42,6 +42,7 @@ pub(super) fn civil(days: i64) -> (i64, i64, i64) {
 }
 
 /// Reads digits at the front; at most nine.
+#[inline]
 fn digits(text: &[u8]) -> Option<(i64, &[u8])> {
     let mut value = 0i64;
     let mut at = 0;
@@ -56,7 +57,38 @@ fn after(text: &[u8], byte: u8) -> Option<&[u8]> {
     text.split_first().filter(|(first, _)| **first == byte).map(|(_, rest)| rest)
 }
 
+/// Two digits; 100 for what is none.
+#[inline]
+fn two(tens: u8, ones: u8) -> i64 {
+    let (tens, ones) = (tens.wrapping_sub(b'0'), ones.wrapping_sub(b'0'));
+    if tens > 9 || ones > 9 { 100 } else { i64::from(tens) * 10 + i64::from(ones) }
+}
+
+/// A date of a year of four digits; `None` for all else.
+#[inline]
+fn plain_date(text: &[u8; 10]) -> Option<i64> {
+    let [c, d, y, z, b'-', m, n, b'-', a, b] = *text else { return None };
+    let (century, year, month, day) = (two(c, d), two(y, z), two(m, n), two(a, b));
+    let valid = century < 100 && year < 100 && (1..=12).contains(&month) && (1..=31).contains(&day);
+    valid.then(|| days(century * 100 + year, month, day))
+}
+
+/// A time of day without a fraction, in seconds; `None` for what is none.
+#[inline]
+fn plain_time(text: &[u8; 8]) -> Option<i64> {
+    let [h, i, b':', m, n, b':', s, t] = *text else { return None };
+    let (hour, minute, second) = (two(h, i), two(m, n), two(s, t));
+    let valid = hour <= 24 && minute <= 59 && second <= 60;
+    valid.then_some((hour * 60 + minute) * 60 + second)
+}
+
+#[inline]
 fn date_part(text: &[u8]) -> Option<(i64, &[u8])> {
+    if let Some((date, rest)) = text.split_first_chunk()
+        && let Some(days) = plain_date(date)
+    {
+        return Some((days, rest));
+    }
     let (year, rest) = digits(text)?;
     let (month, rest) = digits(after(rest, b'-')?)?;
     let (day, rest) = digits(after(rest, b'-')?)?;
@@ -64,19 +96,16 @@ fn date_part(text: &[u8]) -> Option<(i64, &[u8])> {
     valid.then(|| (days(year, month, day), rest))
 }
 
+#[inline]
 fn time_part(text: &[u8]) -> Option<(i64, &[u8])> {
-    let (hour, rest) = digits(text)?;
-    let (minute, rest) = digits(after(rest, b':')?)?;
-    let (second, rest) = digits(after(rest, b':')?)?;
-    if hour > 24 || minute > 59 || second > 60 {
-        return None;
-    }
-    let whole = ((hour * 60 + minute) * 60 + second) * 1_000_000;
+    /// Microseconds in the last of so many places behind the point, less one.
+    const PLACES: [i64; 6] = [100_000, 10_000, 1_000, 100, 10, 1];
+    let (time, rest) = text.split_first_chunk()?;
+    let whole = plain_time(time)? * 1_000_000;
     let Some(fraction) = after(rest, b'.') else { return Some((whole, rest)) };
     let (value, rest) = digits(fraction)?;
-    let places = fraction.len() - rest.len();
-    let scale = 10i64.checked_pow(6u32.checked_sub(places as u32)?)?;
-    Some((whole + value * scale, rest))
+    let place = PLACES.get(fraction.len() - rest.len() - 1)?;
+    Some((whole + value * place, rest))
 }
 
 fn special(text: &[u8]) -> Option<BadValue> {

@@ -22,19 +22,40 @@ const POWERS: [i128; 39] = {
     powers
 };
 
-/// Digits behind those of `value`, without a check: no more than [`SAFE_DIGITS`] in all.
-fn digits_behind(value: i64, digits: &[u8]) -> Result<i64, BadValue> {
-    digits.iter().try_fold(value, |value, byte| Ok(value * 10 + i64::from(digit(*byte)?)))
+/// The same as far as 64 bits hold them.
+const SMALL_POWERS: [i64; SAFE_DIGITS + 1] = {
+    let mut powers = [1; SAFE_DIGITS + 1];
+    let mut at = 1;
+    while at < powers.len() {
+        powers[at] = powers[at - 1] * 10;
+        at += 1;
+    }
+    powers
+};
+
+/// The value of no more than [`SAFE_DIGITS`] digits; `None` for what is no digit.
+#[inline]
+fn small(digits: &[u8]) -> Option<i64> {
+    let mut value = 0i64;
+    for byte in digits {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            return None;
+        }
+        value = value * 10 + i64::from(digit);
+    }
+    Some(value)
 }
 
 /// An integer in decimal digits that fits `T`.
+#[inline]
 pub(super) fn integer<T: TryFrom<i64>>(text: &[u8]) -> Result<T, BadValue> {
     let (negative, digits) = sign(text);
     if digits.is_empty() || digits.len() > 19 {
         return Err(NOT_A_NUMBER);
     }
     if digits.len() <= SAFE_DIGITS {
-        let value = digits_behind(0, digits)?;
+        let value = small(digits).ok_or(NOT_A_NUMBER)?;
         return T::try_from(if negative { -value } else { value }).map_err(|_| OUT_OF_RANGE);
     }
     // Counted downwards: the smallest integer has no positive twin.
@@ -50,6 +71,7 @@ pub(super) fn integer<T: TryFrom<i64>>(text: &[u8]) -> Result<T, BadValue> {
     value.and_then(|v| T::try_from(v).ok()).ok_or(OUT_OF_RANGE)
 }
 
+#[inline]
 fn sign(text: &[u8]) -> (bool, &[u8]) {
     match text.split_first() {
         Some((b'-', rest)) => (true, rest),
@@ -78,8 +100,51 @@ impl Decimal {
         if -limit < value && value < limit { Ok(value) } else { Err(OUT_OF_RANGE) }
     }
 
+    /// As `check`, for what fits 64 bits.
+    #[inline]
+    fn check_small(self, value: i64) -> Result<i128, BadValue> {
+        // Where the table ends, no such value is too large.
+        let limit = SMALL_POWERS.get(usize::from(self.precision)).copied().unwrap_or(i64::MAX);
+        let fits = -limit < value && value < limit;
+        if fits { Ok(i128::from(value)) } else { self.check(i128::from(value)) }
+    }
+
     /// A numeric in the server's text as an unscaled integer.
+    #[inline]
     pub(super) fn text(self, text: &[u8]) -> Result<i128, BadValue> {
+        let (negative, digits) = sign(text);
+        match self.small_text(digits) {
+            Some(value) => self.check_small(if negative { -value } else { value }),
+            None => self.any_text(text),
+        }
+    }
+
+    /// Digits with or without a point as an unscaled integer, if 64 bits hold it; `None` for all else, errors too.
+    #[inline]
+    fn small_text(self, digits: &[u8]) -> Option<i64> {
+        if digits.len() > SAFE_DIGITS {
+            return None;
+        }
+        let (mut value, mut point) = (0i64, digits.len());
+        for (at, byte) in digits.iter().enumerate() {
+            let digit = byte.wrapping_sub(b'0');
+            if digit < 10 {
+                value = value * 10 + i64::from(digit);
+            } else if *byte == b'.' && point == digits.len() {
+                point = at;
+            } else {
+                return None;
+            }
+        }
+        if point == 0 {
+            return None;
+        }
+        let places = digits.len().saturating_sub(point + 1);
+        let missing = usize::from(self.scale).checked_sub(places)?;
+        value.checked_mul(*SMALL_POWERS.get(missing)?)
+    }
+
+    fn any_text(self, text: &[u8]) -> Result<i128, BadValue> {
         if matches!(text, b"NaN" | b"Infinity" | b"-Infinity") {
             return Err(NOT_FINITE);
         }
@@ -91,17 +156,11 @@ impl Decimal {
         if whole.is_empty() {
             return Err(NOT_A_NUMBER);
         }
-        let scale = usize::from(self.scale);
-        let value = if whole.len() + scale <= SAFE_DIGITS && fraction.len() <= scale {
-            let value = digits_behind(digits_behind(0, whole)?, fraction)?;
-            i128::from(value) * POWERS[scale - fraction.len()]
-        } else {
-            let mut value = 0i128;
-            for byte in whole {
-                value = shift_in(value, *byte)?;
-            }
-            self.fraction(value, fraction)?
-        };
+        let mut value = 0i128;
+        for byte in whole {
+            value = shift_in(value, *byte)?;
+        }
+        let value = self.fraction(value, fraction)?;
         self.check(if negative { -value } else { value })
     }
 
@@ -128,10 +187,10 @@ impl Decimal {
         if digits.len() != usize::from(count) * 2 {
             return Err(NOT_A_NUMBER);
         }
-        let value = match self.small_base_10000(digits, i32::from(weight)) {
-            Some(value) => i128::from(value),
-            None => self.base_10000(digits, i32::from(weight))?,
-        };
+        if let Some(value) = self.small_base_10000(digits, i32::from(weight)) {
+            return self.check_small(if negative { -value } else { value });
+        }
+        let value = self.base_10000(digits, i32::from(weight))?;
         self.check(if negative { -value } else { value })
     }
 
@@ -152,9 +211,9 @@ impl Decimal {
         let exponent = (weight + 1 - pairs.len() as i32) * 4 + i32::from(self.scale);
         match exponent {
             0 => Some(whole),
-            1..=18 => whole.checked_mul(POWERS[exponent as usize] as i64),
+            1..=18 => whole.checked_mul(SMALL_POWERS[exponent as usize]),
             -3..0 => {
-                let power = POWERS[exponent.unsigned_abs() as usize] as i64;
+                let power = SMALL_POWERS[exponent.unsigned_abs() as usize];
                 (whole % power == 0).then_some(whole / power)
             }
             _ => None,

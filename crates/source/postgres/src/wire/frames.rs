@@ -121,12 +121,18 @@ impl Frames {
         }
     }
 
-    /// Drops the first message.
-    #[inline]
+    /// Drops the first message, if there is one.
     pub fn consume(&mut self) {
         if let Ok(Some(frame)) = self.peek() {
-            self.start += frame.body.len() + 5;
+            let body = frame.body.len();
+            self.skip(body);
         }
+    }
+
+    /// Drops the first message, whose body has so many bytes: [`peek`](Frames::peek) showed it.
+    #[inline]
+    pub fn skip(&mut self, body: usize) {
+        self.start = (self.start + body + 5).min(self.end);
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
         }
