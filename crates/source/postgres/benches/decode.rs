@@ -1,8 +1,8 @@
 //! How many changes of a log, and rows of a chunk, one second of a processor's time turns into Arrow batches: from the
 //! server's bytes in memory; no socket.
 //!
-//! `cargo bench -p lakeward-source-postgres --bench decode -- [--scale F] [--repeat N] [--only log|copy]`. The last line
-//! is one JSON object; `counted` is how many changes or rows one round has.
+//! `cargo bench -p lakeward-source-postgres --bench decode_postgres -- [--scale F] [--repeat N] [--only log|copy]`. The
+//! last line is one JSON object; `counted` is how many changes or rows one round has.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
